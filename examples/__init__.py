@@ -1,0 +1,1 @@
+"""Je Ansatz ein Beispiel, das sich wirklich betreiben lässt."""

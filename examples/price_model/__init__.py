@@ -1,0 +1,1 @@
+"""Der Fall: ein Modell schätzt den Preis eines Diamanten in US-Dollar."""
