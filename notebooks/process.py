@@ -1,0 +1,182 @@
+"""Prozesse für die Notebooks: starten, abwarten, zeigen, beenden.
+
+Jeder Dienst läuft unter einem Wächter in eigener Sitzung. Endet der Kernel, auch durch
+SIGKILL, so reißt die Pipe zum Wächter, und dieser beendet den Dienst samt Kindern.
+"""
+
+from __future__ import annotations
+
+import ast
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import psutil
+
+if TYPE_CHECKING:
+    from IPython.display import Image, Markdown
+
+ROOT = Path(__file__).resolve().parent.parent
+LANGUAGES = {".py": "python", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".toml": "toml"}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
+GRACE_SECONDS = 5
+LOGS = tempfile.TemporaryDirectory(prefix="dienste-", ignore_cleanup_errors=True)
+
+
+class ProcessError(RuntimeError):
+    """Ein Prozess ließ sich nicht starten oder endete mit einem Fehler."""
+
+
+class Service:
+    """Ein laufender Dienst; er endet mit `stop()` und spätestens mit dem Kernel."""
+
+    def __init__(self, guard: subprocess.Popen, log: Path) -> None:
+        self._guard, self._log = guard, log
+        atexit.register(self.stop)
+
+    def log(self, lines: int = 10) -> str:
+        """Gibt die letzten Zeilen zurück, die der Dienst ausgegeben hat."""
+        return "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-lines:])
+
+    def stop(self) -> None:
+        """Beendet den Dienst samt Kindern; ein zweiter Aufruf tut nichts."""
+        self._guard.stdin.close()
+        self._guard.wait()
+
+
+def serve(command: list[str], url: str, timeout: float = 30, env: dict | None = None) -> Service:
+    """Startet `command` im Projektordner und wartet, bis `url` mit 200 antwortet.
+
+    „python“ meint das Python dieser Umgebung; `timeout` zählt in Sekunden. Ein belegter
+    Port, ein vorzeitiges Ende und eine abgelaufene Zeit ergeben `ProcessError`.
+    """
+    with socket.socket() as probe:
+        if probe.connect_ex((urlsplit(url).hostname, urlsplit(url).port)) == 0:
+            raise ProcessError(f"Port {urlsplit(url).port} ist belegt: Läuft der Dienst schon?")
+    handle, log = tempfile.mkstemp(suffix=".log", dir=LOGS.name)
+    guard = subprocess.Popen(
+        [sys.executable, __file__, *_command(command)],
+        cwd=ROOT,
+        env=_environment(env),
+        stdin=subprocess.PIPE,
+        stdout=handle,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # sonst stirbt der Wächter mit der Prozessgruppe des Kernels
+    )
+    os.close(handle)
+    service = Service(guard, Path(log))
+    deadline = time.monotonic() + timeout
+    while guard.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as response:
+                if response.status == 200:
+                    return service
+        except OSError:  # abgelehnt, zurückgesetzt oder noch 503: weiter warten
+            time.sleep(0.05)
+    ended = guard.poll() is not None
+    service.stop()
+    problem = "endete beim Start" if ended else f"war nach {timeout:g} s nicht bereit"
+    raise ProcessError(f"Der Dienst {problem}. Zuletzt meldete er:\n{service.log()}")
+
+
+def run(command: list[str], timeout: float = 120, env: dict | None = None) -> None:
+    """Führt `command` aus und zeigt die Standardausgabe; scheitert er, scheitert die Zelle."""
+    done = subprocess.run(
+        _command(command),
+        cwd=ROOT,
+        env=_environment(env),
+        timeout=timeout,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    if done.returncode:
+        raise ProcessError(f"Befehl endete mit {done.returncode}:\n{done.stdout}{done.stderr}")
+    print(done.stdout, end="")
+
+
+def show(path: str, name: str | None = None) -> Markdown:
+    """Zeigt eine Datei des Projekts oder daraus eine Funktion, Klasse oder Zuweisung."""
+    from IPython.display import Markdown
+
+    text = (ROOT / path).read_text(encoding="utf-8")
+    for node in ast.parse(text).body if name else []:
+        targets = [getattr(target, "id", "") for target in getattr(node, "targets", [])]
+        if name in (getattr(node, "name", ""), *targets):
+            first = min([node, *getattr(node, "decorator_list", [])], key=lambda n: n.lineno).lineno
+            text = "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+            break
+    else:
+        if name:
+            raise LookupError(f"In {path} gibt es kein {name}.")
+    return Markdown(f"```{LANGUAGES.get(Path(path).suffix, 'text')}\n{text.rstrip()}\n```")
+
+
+def screenshot(url: str, width: int = 1000, height: int = 700) -> Image | Markdown:
+    """Fotografiert `url` mit Chromium; ohne Browser erscheint ein Hinweis mit der Adresse."""
+    from IPython.display import Image, Markdown
+
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        return Markdown(f"Kein Chromium gefunden. Die laufende Seite zum Selbstöffnen: <{url}>")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        picture = Path(folder) / "page.png"
+        options = ["--headless", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
+        options += ["--disable-background-networking", f"--user-data-dir={folder}/profile"]
+        options += [f"--window-size={width},{height}", f"--screenshot={picture}"]
+        # Chromium verweigert root die Sandbox; in CI ist root üblich.
+        options += ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
+        budget = ["--virtual-time-budget=15000", "--lang=de"]
+        subprocess.run([browser, *options, *budget, url], capture_output=True, timeout=90)
+        return Image(picture.read_bytes(), format="png", width=width, alt="Bildschirmfoto")
+
+
+def _command(command: list[str]) -> list[str]:
+    program = sys.executable if command[0] == "python" else shutil.which(command[0])
+    if program is None:
+        raise ProcessError(f"Das Programm {command[0]} ist nicht installiert.")
+    return [program, *map(str, command[1:])]
+
+
+def _environment(env: dict | None) -> dict:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    fixed = {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "NO_COLOR": "1"}
+    return {**os.environ, **fixed, **(env or {})}
+
+
+def _guard(command: list[str]) -> int:
+    child = psutil.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    family: list[psutil.Process] = []
+
+    def end_with_parent() -> None:
+        sys.stdin.buffer.read()  # kehrt zurück, sobald der Kernel die Pipe schließt oder stirbt
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family.extend(child.children(recursive=True))
+            child.terminate()
+            psutil.wait_procs([child], GRACE_SECONDS)
+            child.kill()
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    code = child.wait()
+    for orphan in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            orphan.kill()
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # Kinder, die ihren Vater überlebt haben
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(_guard(sys.argv[1:]))

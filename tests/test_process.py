@@ -1,0 +1,126 @@
+"""process.py startet wirklich, meldet Fehler auf Deutsch und hinterlässt nichts."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import psutil
+import pytest
+
+import process
+
+URL = "http://127.0.0.1:{port}/"
+FILES = ["python", "-m", "http.server", "--bind", "127.0.0.1"]
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until_free(port: int) -> bool:
+    deadline = time.monotonic() + 15
+    while listening(port) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not listening(port)
+
+
+def test_service_answers_and_stops_with_port_free(port):
+    service = process.serve([*FILES, port], URL.format(port=port))
+    with urllib.request.urlopen(URL.format(port=port), timeout=5) as response:
+        assert response.status == 200
+    service.stop()
+    service.stop()
+    assert not listening(port)
+
+
+def test_process_that_dies_at_once_shows_its_last_words(port):
+    command = ["python", "-c", "raise SystemExit('kein Modell da')"]
+    with pytest.raises(process.ProcessError, match=r"endete beim Start(?s:.)*kein Modell da"):
+        process.serve(command, URL.format(port=port))
+
+
+def test_process_that_never_gets_ready_is_stopped(port):
+    command = ["python", "-c", f"import time; print('warte', {port}); time.sleep(99)"]
+    with pytest.raises(process.ProcessError, match=r"nach 1 s nicht bereit(?s:.)*warte"):
+        process.serve(command, URL.format(port=port), timeout=1)
+    assert not [p for p in psutil.process_iter(["cmdline"]) if f"'warte', {port}" in str(p.info)]
+
+
+def test_process_that_ignores_sigterm_is_killed(port):
+    code = (
+        "import signal, http.server; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        f"http.server.HTTPServer(('127.0.0.1', {port}), "
+        "http.server.SimpleHTTPRequestHandler).serve_forever()"
+    )
+    service = process.serve(["python", "-c", code], URL.format(port=port))
+    service.stop()
+    assert not listening(port)
+
+
+def test_occupied_port_is_named(port):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        with pytest.raises(process.ProcessError, match=f"Port {port} ist belegt"):
+            process.serve([*FILES, port], URL.format(port=port))
+
+
+def test_missing_program_is_named(port):
+    with pytest.raises(process.ProcessError, match="gibt-es-nicht ist nicht installiert"):
+        process.serve(["gibt-es-nicht"], URL.format(port=port))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Prozessgruppen gibt es nur auf POSIX")
+def test_service_and_its_children_die_with_a_killed_kernel(port):
+    """Der Dienst startet ein eigenes Kind; der „Kernel“ stirbt samt Prozessgruppe an SIGKILL."""
+    server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    launcher = f"import subprocess; subprocess.run({server!r})"
+    kernel = (
+        "import sys, time; sys.path.insert(0, 'notebooks'); import process;"
+        f"process.serve(['python', '-c', {launcher!r}], {URL.format(port=port)!r});"
+        "print('bereit', flush=True); time.sleep(99)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", kernel],
+        cwd=process.ROOT,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as parent:
+        assert parent.stdout.readline().strip() == b"bereit"
+        assert listening(port)
+        os.killpg(parent.pid, signal.SIGKILL)
+    assert wait_until_free(port)
+
+
+def test_run_shows_stdout_and_fails_with_stderr(capsys):
+    process.run(["python", "-c", "print('Grüße')"])
+    assert capsys.readouterr().out == "Grüße\n"
+    with pytest.raises(process.ProcessError, match=r"endete mit 3(?s:.)*schade"):
+        process.run(["python", "-c", "import sys; print('schade', file=sys.stderr); sys.exit(3)"])
+
+
+def test_show_fences_a_file_or_one_definition():
+    whole = process.show("examples/price_model/schema.py").data
+    part = process.show("examples/price_model/schema.py", "parse").data
+    assert whole.startswith("```python\n") and whole.endswith("\n```")
+    assert part.startswith("```python\ndef parse(")
+    assert part.removeprefix("```python\n").removesuffix("\n```") in whole
+    with pytest.raises(LookupError, match="kein gibt_es_nicht"):
+        process.show("examples/price_model/schema.py", "gibt_es_nicht")
+
+
+def test_screenshot_without_browser_names_the_address(monkeypatch):
+    monkeypatch.setattr(process, "BROWSERS", ())
+    assert "http://127.0.0.1:1/" in process.screenshot("http://127.0.0.1:1/").data
