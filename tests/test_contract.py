@@ -1,0 +1,142 @@
+"""Jede Variante beantwortet dieselben Fragen gleich und lehnt dieselben ab."""
+
+import json
+import math
+
+import joblib
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import contract
+from contract import HTTP_VARIANTS, INVALID, INVALID_BODIES, NOT_FINITE, VALID, VARIANTS, Rejected
+from examples.price_model.predict import ARTIFACTS, load_metadata
+from examples.price_model.schema import CATEGORIES, FEATURES
+
+TOLERANCE_USD = 0.05
+PROPERTIES = settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def ask(request):
+    with VARIANTS[request.param]() as ask:
+        yield ask
+
+
+@pytest.fixture(scope="module", params=HTTP_VARIANTS)
+def ask_http(request):
+    with VARIANTS[request.param]() as ask:
+        yield ask
+
+
+@pytest.fixture(scope="module")
+def bare_model():
+    return joblib.load(ARTIFACTS / "price_model.joblib")
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_valid_question_gets_the_price_of_the_bare_model(ask, bare_model, name):
+    payload = VALID[name]
+    stones = payload if isinstance(payload, list) else [payload]
+    prices, version = ask(payload)
+    assert prices == pytest.approx(bare_model.predict(pd.DataFrame(stones)), abs=TOLERANCE_USD)
+    assert version == load_metadata()["model_version"]
+
+
+@pytest.mark.parametrize("name", [*INVALID, *NOT_FINITE])
+def test_invalid_question_is_rejected_with_field_and_reason(ask, name):
+    payload, field = (INVALID | NOT_FINITE)[name]
+    with pytest.raises(Rejected) as rejected:
+        ask(payload)
+    assert field in dict(rejected.value.problems)
+    assert rejected.value.status in (None, 422)
+    assert_polite(rejected.value)
+
+
+@pytest.mark.parametrize("name", INVALID_BODIES)
+def test_invalid_body_is_rejected_with_its_status(ask_http, name):
+    body, status = INVALID_BODIES[name]
+    with pytest.raises(Rejected) as rejected:
+        ask_http(body)
+    assert rejected.value.status == status
+    assert_polite(rejected.value)
+
+
+def assert_polite(rejected: Rejected) -> None:
+    """Kein Traceback, keine englische Meldung: jeder Grund ist ein deutscher Satz."""
+    for _, reason in rejected.problems:
+        assert reason.endswith(".") and "Traceback" not in reason
+        assert reason.split()[0] in ("Das", "Dieses", "Hier", "Die", "Erlaubt", "Erwartet", "Der")
+
+
+def valid(payload: object) -> bool:
+    """Die Regeln des Vertrags noch einmal von Hand, damit sich kein Fehler selbst bestätigt."""
+    if isinstance(payload, list):
+        return 1 <= len(payload) <= contract.MAX_BATCH and all(
+            isinstance(item, dict) and valid(item) for item in payload
+        )
+    if not isinstance(payload, dict) or set(payload) != set(FEATURES):
+        return False
+    return all(
+        value in CATEGORIES[name]
+        if name in CATEGORIES
+        else type(value) in (int, float) and math.isfinite(value) and 0 < value <= 1000
+        for name, value in payload.items()
+    )
+
+
+NUMBERS = st.one_of(
+    st.floats(min_value=0, max_value=1000, exclude_min=True), st.integers(1, 1000), st.floats()
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+STONES = st.fixed_dictionaries(
+    {
+        name: st.sampled_from(CATEGORIES[name]) if name in CATEGORIES else NUMBERS
+        for name in FEATURES
+    }
+)
+# Fast gültig: ein Feld wird durch irgendetwas ersetzt, entfernt oder umbenannt.
+MUTANTS = st.builds(
+    lambda stone, name, other, value: (
+        {k: v for k, v in stone.items() if k != name} | {other: value}
+    ),
+    STONES,
+    st.sampled_from(FEATURES),
+    st.sampled_from(FEATURES) | st.text(),
+    ANYTHING,
+)
+QUESTIONS = STONES | MUTANTS | st.lists(STONES | MUTANTS, max_size=3) | ANYTHING
+
+
+@PROPERTIES
+@given(payload=QUESTIONS)
+def test_no_question_gets_a_price_it_should_not(ask, payload):
+    try:
+        prices, _ = ask(payload)
+    except Rejected as rejected:
+        assert not valid(payload)
+        assert_polite(rejected)
+    else:
+        assert valid(payload)
+        assert all(math.isfinite(price) for price in prices)
+
+
+@PROPERTIES
+@given(body=st.binary() | ANYTHING.map(lambda value: json.dumps(value).encode()[:-1]))
+def test_no_body_breaks_the_service(ask_http, body):
+    try:
+        ask_http(body)
+    except Rejected as rejected:
+        assert rejected.status in (400, 413, 422)
+    else:
+        assert valid(json.loads(body))
