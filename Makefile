@@ -1,0 +1,82 @@
+# Der einzige Einstieg; `make help` erklärt ihn. CI ruft dieselben Ziele auf.
+# Aufrufen statt suchen: hinter einem Namen kann eine leere Weiche von pyenv stecken.
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
+	$$name -c "" 2>/dev/null && echo $$name && break; done)
+BIN := .venv/bin
+MODEL := examples/price_model/artifacts/metadata.json
+PORT ?= 8000
+NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
+
+# Alle Notebooks laufen mit dem Profil des Projekts: knappe Fehler, ruhiger Kernel.
+export IPYTHONDIR := $(CURDIR)/.ipython
+export GRADIO_ANALYTICS_ENABLED := False
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help serve book lab model test lint unit notebooks site save-notebooks bench figures \
+	lighthouse lock latest clean
+
+help: ## Diese Übersicht
+	@echo "Modelle in Betrieb – Ziele:"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @
+
+serve: book ## Das Buch bauen und unter http://127.0.0.1:8000 zeigen (anderer Port: PORT=8001)
+	@$(BIN)/python tools/site_server.py --port $(PORT)
+
+book: .venv/.book ## Das Buch nach _build/html bauen
+	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+
+lab: .venv/.all model ## JupyterLab mit den Notebooks öffnen
+	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+model: $(MODEL) ## Das Preismodell trainieren
+
+$(MODEL): .venv/.all $(wildcard examples/price_model/*.py) requirements.txt
+	@$(BIN)/python -m examples.price_model.train
+
+test: .venv/.checks ## Alles prüfen, was auch CI prüft
+	@$(BIN)/python tools/run_gates.py lint model unit notebooks book site
+
+lint: .venv/.checks ## Stil von Code und Notebooks
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+unit: .venv/.checks model ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/site --ignore tests/benchmarks tests
+
+notebooks: .venv/.checks model ## Alle Notebooks ausführen und mit ihren Ausgaben vergleichen
+	@$(BIN)/python tools/run_nbval.py
+
+site: .venv/.checks ## Die gebaute Seite im Browser prüfen
+	@$(BIN)/python -m pytest tests/site
+
+save-notebooks: .venv/.checks model ## Notebooks ausführen und speichern (NOTEBOOKS="notebooks/x.ipynb")
+	@$(BIN)/python tools/save_notebooks.py $(NOTEBOOKS)
+
+bench: .venv/.checks model ## Geschwindigkeit des FastAPI-Dienstes messen
+	@$(BIN)/python -m tests.benchmarks.fastapi_service
+
+figures: model ## Zahlen des Preismodells für die Seiten übernehmen
+	@$(BIN)/python tools/figures.py
+
+lighthouse: .venv/.checks book ## Startseite mit Lighthouse messen
+	@$(BIN)/python tools/lighthouse.py
+
+lock: .venv/.book ## Die Locks aus den *.in neu auflösen
+	@for layer in "" -book -checks; do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11.5 --no-header --no-annotate \
+	    --override tools/overrides.txt $$([ -z "$$layer" ] || echo -c requirements.txt) \
+	    -o requirements$$layer.txt requirements$$layer.in || exit 1; done
+
+clean: ## Alles Erzeugte löschen
+	@rm -rf .venv _build examples/price_model/artifacts
+
+# Eine Stufe gilt als eingerichtet, solange ihr Lock nicht jünger ist.
+.venv/.book: requirements-book.txt tools/setup.py
+	@$(PYTHON) tools/setup.py book && touch $@
+
+.venv/.all: requirements.txt .venv/.book
+	@$(PYTHON) tools/setup.py all && touch $@
+
+.venv/.checks: requirements-checks.txt .venv/.all
+	@$(PYTHON) tools/setup.py checks && touch $@
