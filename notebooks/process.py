@@ -91,8 +91,8 @@ def serve(command: list[str], url: str, timeout: float = 30, env: dict | None = 
     raise ProcessError(f"Der Dienst {problem}. Zuletzt meldete er:\n{service.log()}")
 
 
-def run(command: list[str], timeout: float = 120, env: dict | None = None) -> None:
-    """Führt `command` aus und zeigt die Standardausgabe; scheitert er, scheitert die Zelle."""
+def output(command: list[str], timeout: float = 120, env: dict | None = None) -> str:
+    """Führt `command` aus und gibt die Standardausgabe zurück; scheitert er, auch die Zelle."""
     done = subprocess.run(
         _command(command),
         cwd=ROOT,
@@ -102,8 +102,14 @@ def run(command: list[str], timeout: float = 120, env: dict | None = None) -> No
         encoding="utf-8",
     )
     if done.returncode:
-        raise ProcessError(f"Befehl endete mit {done.returncode}:\n{done.stdout}{done.stderr}")
-    print(done.stdout, end="")
+        said = f"{done.stdout}{done.stderr}".strip()
+        raise ProcessError(f"Befehl endete mit {done.returncode}:\n{said}")
+    return done.stdout
+
+
+def run(command: list[str], timeout: float = 120, env: dict | None = None) -> None:
+    """Wie `output`, zeigt die Standardausgabe aber gleich an."""
+    print(output(command, timeout, env), end="")
 
 
 def show(path: str, name: str | None = None) -> Markdown:

@@ -1,0 +1,64 @@
+"""Derselbe Preisdienst für das offene Netz: Schlüssel, Ratenbegrenzung, CORS.
+
+Starten: PRICE_API_KEY=… uvicorn examples.fastapi_service.protected:app --port 8124
+"""
+
+import math
+import os
+import secrets
+import time
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, HTTPException, Security
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.security import APIKeyHeader
+from limits import parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from examples.fastapi_service import app as service
+
+PAGE = os.environ.get("PRICE_PAGE", "http://127.0.0.1:8000")
+LIMIT = parse(os.environ.get("PRICE_LIMIT", "60/minute"))
+ALLOWED = f"{LIMIT.amount} in {LIMIT.get_expiry()} s"
+KEY = os.environ.get("PRICE_API_KEY", "")
+if len(KEY) < 16:
+    raise SystemExit("PRICE_API_KEY fehlt oder ist kürzer als 16 Zeichen.")
+
+# Der Zähler gilt je Prozess; mehrere Worker brauchen einen gemeinsamen Speicher (Redis).
+limiter = MovingWindowRateLimiter(MemoryStorage())
+header = APIKeyHeader(name="X-API-Key", auto_error=False)
+
+
+def authorize(key: Annotated[str | None, Security(header)]) -> str:
+    """Lässt nur den richtigen Schlüssel durch; der Vergleich dauert immer gleich lang."""
+    if not secrets.compare_digest((key or "").encode(), KEY.encode()):
+        raise HTTPException(
+            401,
+            [{"field": "X-API-Key", "reason": "Der Schlüssel fehlt oder ist falsch."}],
+            headers={"WWW-Authenticate": "APIKey"},
+        )
+    return KEY
+
+
+def throttle(key: Annotated[str, Depends(authorize)]) -> None:
+    """Bremst je Schlüssel und sagt, wann es weitergeht."""
+    if not limiter.hit(LIMIT, key):
+        wait = math.ceil(limiter.get_window_stats(LIMIT, key).reset_time - time.time())
+        raise HTTPException(
+            429,
+            [{"field": "X-API-Key", "reason": f"Zu viele Anfragen: erlaubt sind {ALLOWED}."}],
+            headers={"Retry-After": str(max(wait, 1))},
+        )
+
+
+app = FastAPI(title="Geschützter Preisdienst", lifespan=service.lifespan)
+app.state = service.app.state
+app.exception_handlers |= service.app.exception_handlers
+app.add_middleware(service.BodyLimit)
+# Zuletzt, also außen: auch eine Ablehnung braucht den Header, sonst sieht die Seite sie nicht.
+app.add_middleware(
+    CORSMiddleware, allow_origins=[PAGE], allow_methods=["POST"], allow_headers=["X-API-Key", "*"]
+)
+app.get("/health/ready")(service.ready)
+app.post("/predict", dependencies=[Depends(throttle)], response_model=None)(service.predict)

@@ -1,0 +1,132 @@
+"""Der FastAPI-Dienst hält sein OpenAPI-Dokument ein und wehrt sich."""
+
+import importlib
+import threading
+import time
+
+import pytest
+import schemathesis
+from fastapi.testclient import TestClient
+
+import process
+from examples.fastapi_service import app as service
+from examples.fastapi_service.app import MAX_BODY_BYTES, app
+from examples.price_model.predict import load_model
+from examples.price_model.schema import EXAMPLE
+
+
+def wait_until_ready(client: TestClient) -> None:
+    deadline = time.monotonic() + 20
+    while client.get("/health/ready").status_code != 200:
+        assert time.monotonic() < deadline, client.get("/health/ready").text
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def client():
+    with TestClient(app) as client:
+        wait_until_ready(client)
+        yield client
+
+
+schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+
+
+@schema.parametrize()
+def test_every_answer_is_the_one_documented(client, case):
+    case.call_and_validate()
+
+
+def test_service_is_live_before_it_is_ready(monkeypatch):
+    may_load = threading.Event()
+    monkeypatch.setattr(
+        service, "load_model", lambda engine: may_load.wait() and load_model(engine)
+    )
+    with TestClient(app) as client:
+        assert client.get("/health/live").status_code == 200
+        early = client.get("/health/ready")
+        assert early.status_code == 503
+        assert early.json()["detail"][0]["reason"] == "Das Modell wird noch geladen."
+        may_load.set()
+        wait_until_ready(client)
+
+
+def test_model_is_loaded_once_for_many_questions(monkeypatch):
+    loads = []
+    monkeypatch.setattr(service, "load_model", lambda engine: loads.append(1) or load_model(engine))
+    with TestClient(app) as client:
+        wait_until_ready(client)
+        for _ in range(5):
+            assert client.post("/predict", json=EXAMPLE).status_code == 200
+    assert len(loads) == 1
+
+
+def test_service_without_model_lives_and_names_the_reason(monkeypatch, tmp_path):
+    monkeypatch.setattr(service, "load_model", lambda engine: load_model(engine, tmp_path))
+    with TestClient(app) as client:
+        time.sleep(0.2)
+        answers = [client.get("/health/ready"), client.post("/predict", json=EXAMPLE)]
+        assert client.get("/health/live").status_code == 200
+    for answer in answers:
+        assert answer.status_code == 503
+        assert "make model" in answer.json()["detail"][0]["reason"]
+        assert answer.headers["Retry-After"] == "1"
+
+
+def test_body_without_announced_length_is_limited_too(client):
+    chunks = (b" " * 65_536 for _ in range(2 + MAX_BODY_BYTES // 65_536))
+    answer = client.post("/predict", content=chunks, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 413
+    assert "256 KiB" in answer.json()["detail"][0]["reason"]
+
+
+def test_document_describes_every_field_in_german_with_an_example(client):
+    stone = client.get("/openapi.json").json()["components"]["schemas"]["Stone"]
+    assert stone["example"] == EXAMPLE
+    assert all(field["description"] for field in stone["properties"].values())
+    assert "Karat" in stone["properties"]["carat"]["description"]
+
+
+def test_documentation_page_loads_nothing_foreign(client):
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert "://" not in page.text
+
+
+@pytest.fixture(scope="module")
+def guarded():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRICE_API_KEY", "k" * 16)
+        patch.setenv("PRICE_LIMIT", "2/minute")
+        protected = importlib.import_module("examples.fastapi_service.protected")
+        with TestClient(protected.app) as client:
+            wait_until_ready(client)
+            yield client
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-API-Key": "falsch"}, {"X-API-Key": ""}])
+def test_wrong_key_is_refused(guarded, headers):
+    answer = guarded.post("/predict", json=EXAMPLE, headers=headers)
+    assert answer.status_code == 401
+    assert answer.json()["detail"][0]["field"] == "X-API-Key"
+
+
+def test_too_many_questions_are_throttled(guarded):
+    key = {"X-API-Key": "k" * 16}
+    answers = [guarded.post("/predict", json=EXAMPLE, headers=key) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
+
+
+@pytest.mark.parametrize(
+    ("page", "status"), [("http://127.0.0.1:8000", 200), ("http://127.0.0.1:1", 400)]
+)
+def test_only_the_named_page_may_ask(guarded, page, status):
+    ask = {"Origin": page, "Access-Control-Request-Method": "POST"}
+    assert guarded.options("/predict", headers=ask).status_code == status
+
+
+def test_start_without_key_is_refused():
+    command = ["python", "-c", "import examples.fastapi_service.protected"]
+    with pytest.raises(process.ProcessError, match="PRICE_API_KEY fehlt"):
+        process.output(command, env={"PRICE_API_KEY": ""})
