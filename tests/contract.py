@@ -4,14 +4,20 @@ Eine neue Variante ist ein Eintrag in `VARIANTS`: ein Kontextmanager, der `ask` 
 `ask(payload)` gibt (Preise, Modellversion) zurück oder wirft `Rejected`.
 """
 
+import json
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import httpx
+import joblib
+import pandas as pd
 
 import process
-from examples.price_model.predict import load_model
+from examples.joblib_model import store
+from examples.price_model.predict import ARTIFACTS, PriceModel, load_model
 from examples.price_model.schema import EXAMPLE, MAX_BATCH, InvalidStoneError, parse
 
 Ask = Callable[[object], tuple[list[float], str]]
@@ -93,7 +99,11 @@ def free_port() -> int:
 @contextmanager
 def in_process(engine: str) -> Iterator[Ask]:
     """Das Modell im eigenen Prozess, ohne Dienst."""
-    model = load_model(engine)
+    yield checked(load_model(engine))
+
+
+def checked(model: PriceModel) -> Ask:
+    """Stellt die Prüfung des Schemas vor ein Modell im selben Prozess."""
 
     def ask(payload: object) -> tuple[list[float], str]:
         try:
@@ -101,7 +111,20 @@ def in_process(engine: str) -> Iterator[Ask]:
         except InvalidStoneError as error:
             raise Rejected([(p["field"], p["reason"]) for p in error.problems]) from None
 
-    yield ask
+    return ask
+
+
+@contextmanager
+def from_joblib_file() -> Iterator[Ask]:
+    """Das Modell aus der joblib-Datei mit Beipackzettel."""
+    with tempfile.TemporaryDirectory() as folder:
+        store.save(joblib.load(ARTIFACTS / "price_model.joblib"), Path(folder))
+        pipeline, version = store.load(Path(folder))
+    model = PriceModel(
+        lambda stones: pipeline.predict(pd.DataFrame([stone.model_dump() for stone in stones])),
+        version,
+    )
+    yield checked(model)
 
 
 @contextmanager
@@ -116,10 +139,10 @@ def over_http(command: list[str], env: dict | None = None) -> Iterator[Ask]:
 
     def ask(payload: object) -> tuple[list[float], str]:
         if isinstance(payload, bytes):
-            headers = {"Content-Type": "application/json"}
-            response = client.post("/predict", content=payload, headers=headers)
+            response = client.post("/predict", content=payload, headers=JSON)
         else:
-            response = client.post("/predict", **encoded(payload))
+            # json.dumps schreibt auch NaN; httpx verweigerte es schon beim Absenden.
+            response = client.post("/predict", content=json.dumps(payload), headers=JSON)
         body = response.json()
         if response.is_client_error:
             problems = [(p["field"], p["reason"]) for p in body["detail"]]
@@ -136,21 +159,13 @@ def over_http(command: list[str], env: dict | None = None) -> Iterator[Ask]:
         service.stop()
 
 
-def encoded(payload: object) -> dict:
-    """Schreibt JSON wie Python selbst, also auch NaN; httpx verweigert das."""
-    import json
-
-    return {
-        "content": json.dumps(payload).encode(),
-        "headers": {"Content-Type": "application/json"},
-    }
-
-
+JSON = {"Content-Type": "application/json"}
 FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--port", "{port}"]
 
 VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "price_model": lambda: in_process("onnx"),
     "price_model with scikit-learn": lambda: in_process("sklearn"),
+    "joblib_model": from_joblib_file,
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
 }

@@ -1,0 +1,1 @@
+"""Das Preismodell als joblib-Datei mit Beipackzettel."""

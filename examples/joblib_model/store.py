@@ -1,0 +1,114 @@
+"""Ein Modell mit Beipackzettel speichern und nur laden, was unverändert ist und passt.
+
+Speichern: python -m examples.joblib_model.store save ORDNER
+Fragen:    python -m examples.joblib_model.store predict ORDNER '{"carat": 0.7, …}'
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import joblib
+import pandas as pd
+from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.pipeline import Pipeline
+
+from examples.price_model.data import load_diamonds, split
+from examples.price_model.schema import FEATURES, InvalidStoneError, parse
+from examples.price_model.train import MODEL_VERSION, build_pipeline
+
+MODEL = "model.joblib"
+MANIFEST = "manifest.json"
+PACKAGES = ("scikit-learn", "numpy", "joblib")
+
+
+class UnusableModelError(RuntimeError):
+    """Die Datei fehlt, ist verändert oder passt nicht zu dieser Umgebung."""
+
+
+def sha256(path: Path) -> str:
+    """Gibt den Fingerabdruck einer Datei als Hexzeichen zurück."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save(pipeline: Pipeline, folder: Path) -> None:
+    """Schreibt Modell und Beipackzettel; bis zum Schluss gilt der alte Stand."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = {name: folder / f"{name}.{os.getpid()}.part" for name in (MODEL, MANIFEST)}
+    try:
+        joblib.dump(pipeline, partial[MODEL], compress=3)
+        manifest = {
+            "model_version": MODEL_VERSION,
+            "sha256": sha256(partial[MODEL]),
+            "features": list(FEATURES),
+            "versions": {package: version(package) for package in PACKAGES},
+        }
+        partial[MANIFEST].write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        for name, path in partial.items():
+            path.replace(folder / name)
+    finally:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+
+
+def load(folder: Path) -> tuple[Pipeline, str]:
+    """Prüft Beipackzettel und Fingerabdruck und lädt erst dann; gibt auch die Version zurück."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        found = sha256(folder / MODEL)
+    except FileNotFoundError as error:
+        raise UnusableModelError(f"{Path(error.filename).name} fehlt in {folder.name}/.") from None
+    if found != manifest["sha256"]:
+        raise UnusableModelError("Die Datei ist nicht die, die gespeichert wurde. Nicht geladen.")
+    if manifest["features"] != list(FEATURES):
+        raise UnusableModelError("Das Modell erwartet andere Merkmale, als dieser Dienst prüft.")
+    for package, saved in manifest["versions"].items():
+        installed = version(package)
+        if saved.split(".")[:2] != installed.split(".")[:2]:
+            raise UnusableModelError(f"Gespeichert mit {package} {saved}, hier ist {installed}.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InconsistentVersionWarning)
+        try:
+            return joblib.load(folder / MODEL), manifest["model_version"]
+        except InconsistentVersionWarning as warning:
+            saved, here = warning.original_sklearn_version, warning.current_sklearn_version
+            message = f"Ein Teil des Modells stammt von scikit-learn {saved}, hier ist {here}."
+            raise UnusableModelError(message) from None
+
+
+def main() -> int:
+    """Führt `save` oder `predict` aus; Fehler sind eine Zeile und Rückgabewert 1."""
+    parser = argparse.ArgumentParser(description="Preismodell mit Beipackzettel")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("save").add_argument("folder", type=Path)
+    predict = commands.add_parser("predict")
+    predict.add_argument("folder", type=Path)
+    predict.add_argument("question", help="ein Stein oder eine Liste von Steinen als JSON")
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "save":
+            X_train, _, y_train, _ = split(load_diamonds()[0])
+            save(build_pipeline().fit(X_train, y_train), arguments.folder)
+            print(f"{MODEL} und {MANIFEST} gespeichert.")
+        else:
+            stones = parse(json.loads(arguments.question))
+            pipeline, _ = load(arguments.folder)
+            table = pd.DataFrame([stone.model_dump() for stone in stones])
+            print(json.dumps([round(float(price), 2) for price in pipeline.predict(table)]))
+    except json.JSONDecodeError:
+        print("Die Frage ist kein gültiges JSON.", file=sys.stderr)
+        return 1
+    except (UnusableModelError, InvalidStoneError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Geladen wird nur, was unverändert ist und zu dieser Umgebung passt."""
+
+import json
+import pickle
+
+import joblib
+import pytest
+import sklearn
+
+import process
+from examples.joblib_model import store
+from examples.price_model.predict import ARTIFACTS
+from examples.price_model.schema import EXAMPLE
+
+PIPELINE = ARTIFACTS / "price_model.joblib"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    store.save(joblib.load(PIPELINE), tmp_path)
+    return tmp_path
+
+
+def change_manifest(folder, **changes):
+    path = folder / store.MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_saved_model_loads_with_its_version(folder):
+    pipeline, version = store.load(folder)
+    assert version == "1.0.0"
+    assert len(pipeline.steps) == 2
+    assert {path.name for path in folder.iterdir()} == {store.MODEL, store.MANIFEST}
+
+
+@pytest.mark.parametrize("position", [0, 100, -1])
+def test_one_changed_byte_is_refused_before_anything_runs(folder, position, monkeypatch):
+    data = bytearray((folder / store.MODEL).read_bytes())
+    data[position] ^= 1
+    (folder / store.MODEL).write_bytes(data)
+    monkeypatch.setattr(joblib, "load", lambda *_: pytest.fail("geladen"))
+    with pytest.raises(store.UnusableModelError, match="nicht die, die gespeichert wurde"):
+        store.load(folder)
+
+
+def test_other_version_is_refused(folder):
+    change_manifest(folder, versions={"scikit-learn": "1.2.3"})
+    with pytest.raises(store.UnusableModelError, match=r"scikit-learn 1\.2\.3, hier ist"):
+        store.load(folder)
+
+
+def test_patch_release_is_accepted(folder):
+    major, minor, *_ = sklearn.__version__.split(".")
+    change_manifest(folder, versions={"scikit-learn": f"{major}.{minor}.99"})
+    assert store.load(folder)
+
+
+def test_other_features_are_refused(folder):
+    change_manifest(folder, features=["weight"])
+    with pytest.raises(store.UnusableModelError, match="andere Merkmale"):
+        store.load(folder)
+
+
+def test_estimator_of_another_version_is_an_error_not_a_warning(folder):
+    stream = pickle.dumps(joblib.load(PIPELINE))
+    older = stream.replace(sklearn.__version__.encode(), b"1.5.2")
+    (folder / store.MODEL).write_bytes(older)
+    change_manifest(folder, sha256=store.sha256(folder / store.MODEL))
+    with pytest.raises(store.UnusableModelError, match=r"stammt von scikit-learn 1\.5\.2"):
+        store.load(folder)
+
+
+@pytest.mark.parametrize("name", [store.MODEL, store.MANIFEST])
+def test_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(store.UnusableModelError, match=f"{name} fehlt"):
+        store.load(folder)
+
+
+def test_failed_saving_keeps_the_old_model(folder, monkeypatch):
+    def full_disk(*args, **options):
+        raise OSError("Kein Platz mehr")
+
+    monkeypatch.setattr(store.joblib, "dump", full_disk)
+    with pytest.raises(OSError, match="Kein Platz"):
+        store.save("neu", folder)
+    assert len(store.load(folder)[0].steps) == 2
+    assert {path.name for path in folder.iterdir()} == {store.MODEL, store.MANIFEST}
+
+
+@pytest.mark.parametrize(
+    ("question", "reason"),
+    [
+        (json.dumps(EXAMPLE | {"cut": "Super"}), "cut: Erlaubt ist"),
+        ("{", "kein gültiges JSON"),
+        ("[]", "mindestens einen Stein"),
+    ],
+)
+def test_bad_question_is_one_german_line(folder, question, reason):
+    with pytest.raises(process.ProcessError, match=reason) as error:
+        process.output(["python", "-m", "examples.joblib_model.store", "predict", folder, question])
+    assert "Traceback" not in str(error.value)
+
+
+def test_command_line_saves_and_answers(tmp_path):
+    command = ["python", "-m", "examples.joblib_model.store"]
+    process.output([*command, "save", tmp_path / "neu"])
+    answer = process.output([*command, "predict", tmp_path / "neu", json.dumps(EXAMPLE)])
+    assert json.loads(answer)[0] == pytest.approx(2988, abs=1)
