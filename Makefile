@@ -59,8 +59,15 @@ bench: .venv/.checks model ## Geschwindigkeit des FastAPI-Dienstes messen
 figures: model ## Zahlen des Preismodells für die Seiten übernehmen
 	@$(BIN)/python tools/figures.py
 
-lighthouse: .venv/.checks book ## Startseite mit Lighthouse messen
+node_modules: package-lock.json
+	@command -v npm >/dev/null || { echo "npm fehlt. Abhilfe: sudo apt install npm"; exit 1; }
+	@npm ci --no-audit --no-fund --silent && touch $@
+
+lighthouse: .venv/.checks book node_modules ## Startseite mit Lighthouse messen
 	@$(BIN)/python tools/lighthouse.py
+
+latest: .venv/.all ## Alle Kapitel mit den neuesten Versionen prüfen
+	@$(BIN)/python tools/latest.py
 
 lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	@for layer in "" -book -checks; do \
