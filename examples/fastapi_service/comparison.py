@@ -1,4 +1,4 @@
-"""Fünf Bauarten desselben Endpunkts, um sie zu vergleichen; kein Vorbild für Dienste.
+"""Bauarten desselben Endpunkts, um sie zu vergleichen; kein Vorbild für Dienste.
 
 Starten: uvicorn examples.fastapi_service.comparison:app --port 8114
 """
@@ -7,11 +7,13 @@ import joblib
 import pandas as pd
 from fastapi import FastAPI
 
-from examples.fastapi_service.app import Price
+from examples.fastapi_service.app import BodyLimit, Price
 from examples.price_model.predict import ARTIFACTS, load_model
 from examples.price_model.schema import Question, Stone
 
 app = FastAPI(title="Bauarten im Vergleich")
+# Derselbe Rahmen wie im Dienst, sonst hinkt der Vergleich.
+app.add_middleware(BodyLimit)
 onnx = load_model("onnx")
 sklearn = load_model("sklearn")
 pipeline = joblib.load(ARTIFACTS / "price_model.joblib")
@@ -23,9 +25,15 @@ async def ready() -> dict[str, str]:
     return {"status": "ready"}
 
 
+@app.post("/plain")
+async def plain() -> Price | list[Price]:
+    """Nur das Rahmenwerk: eine feste Antwort, die Frage bleibt ungelesen."""
+    return Price(price_usd=1.0, model_version="0")
+
+
 @app.post("/echo")
 async def echo(question: Question) -> Price | list[Price]:
-    """Nur das Rahmenwerk: prüfen und eine feste Antwort senden."""
+    """Rahmenwerk und Prüfung: die Frage lesen, prüfen und eine feste Antwort senden."""
     return Price(price_usd=1.0, model_version="0")
 
 

@@ -9,9 +9,10 @@ import secrets
 import time
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, HTTPException, Security
+from fastapi import Depends, HTTPException, Security
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import APIKeyHeader
+from fastapi_offline import FastAPIOffline
 from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
@@ -52,13 +53,19 @@ def throttle(key: Annotated[str, Depends(authorize)]) -> None:
         )
 
 
-app = FastAPI(title="Geschützter Preisdienst", lifespan=service.lifespan)
-app.state = service.app.state
+app = FastAPIOffline(
+    title="Geschützter Preisdienst", version="1.0.0", lifespan=service.lifespan, redoc_url=None
+)
 app.exception_handlers |= service.app.exception_handlers
 app.add_middleware(service.BodyLimit)
 # Zuletzt, also außen: auch eine Ablehnung braucht den Header, sonst sieht die Seite sie nicht.
 app.add_middleware(
     CORSMiddleware, allow_origins=[PAGE], allow_methods=["POST"], allow_headers=["X-API-Key", "*"]
 )
-app.get("/health/ready")(service.ready)
-app.post("/predict", dependencies=[Depends(throttle)], response_model=None)(service.predict)
+app.get("/health/live")(service.live)
+app.get("/health/ready", responses={503: {"model": service.Problems}})(service.ready)
+app.post(
+    "/predict",
+    dependencies=[Depends(throttle)],
+    responses=dict.fromkeys((400, 401, 413, 422, 429, 503), {"model": service.Problems}),
+)(service.predict)

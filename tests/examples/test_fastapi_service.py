@@ -7,12 +7,21 @@ import time
 import pytest
 import schemathesis
 from fastapi.testclient import TestClient
+from limits import parse
 
 import process
+from contract import free_port
 from examples.fastapi_service import app as service
 from examples.fastapi_service.app import MAX_BODY_BYTES, app
 from examples.price_model.predict import load_model
 from examples.price_model.schema import EXAMPLE
+
+KEY = {"X-API-Key": "k" * 16}
+MANY = "1000000/minute"
+with pytest.MonkeyPatch.context() as patch:
+    # Der geschützte Dienst verlangt seinen Schlüssel schon beim Import.
+    patch.setenv("PRICE_API_KEY", KEY["X-API-Key"])
+    protected = importlib.import_module("examples.fastapi_service.protected")
 
 
 def wait_until_ready(client: TestClient) -> None:
@@ -29,12 +38,29 @@ def client():
         yield client
 
 
-schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+@pytest.fixture(scope="module")
+def served(request):
+    """Beide Dienste als Prozess: schemathesis soll auch den HTTP-Server treffen."""
+    name, port = request.param, free_port()
+    command = ["python", "-m", "uvicorn", f"examples.fastapi_service.{name}:app", "--port", port]
+    url = f"http://127.0.0.1:{port}"
+    service = process.serve(
+        command, f"{url}/health/ready", env={"PRICE_API_KEY": KEY["X-API-Key"], "PRICE_LIMIT": MANY}
+    )
+    yield url
+    service.stop()
 
 
-@schema.parametrize()
-def test_every_answer_is_the_one_documented(client, case):
-    case.call_and_validate()
+@pytest.mark.parametrize("served", ["app"], indirect=True)
+@schemathesis.openapi.from_dict(app.openapi()).parametrize()
+def test_every_answer_is_the_one_documented(served, case):
+    case.call_and_validate(base_url=served)
+
+
+@pytest.mark.parametrize("served", ["protected"], indirect=True)
+@schemathesis.openapi.from_dict(protected.app.openapi()).parametrize()
+def test_every_guarded_answer_is_the_one_documented(served, case):
+    case.call_and_validate(base_url=served, headers=KEY)
 
 
 def test_service_is_live_before_it_is_ready(monkeypatch):
@@ -95,13 +121,9 @@ def test_documentation_page_loads_nothing_foreign(client):
 
 @pytest.fixture(scope="module")
 def guarded():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PRICE_API_KEY", "k" * 16)
-        patch.setenv("PRICE_LIMIT", "2/minute")
-        protected = importlib.import_module("examples.fastapi_service.protected")
-        with TestClient(protected.app) as client:
-            wait_until_ready(client)
-            yield client
+    with TestClient(protected.app) as client:
+        wait_until_ready(client)
+        yield client
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-API-Key": "falsch"}, {"X-API-Key": ""}])
@@ -111,9 +133,9 @@ def test_wrong_key_is_refused(guarded, headers):
     assert answer.json()["detail"][0]["field"] == "X-API-Key"
 
 
-def test_too_many_questions_are_throttled(guarded):
-    key = {"X-API-Key": "k" * 16}
-    answers = [guarded.post("/predict", json=EXAMPLE, headers=key) for _ in range(3)]
+def test_too_many_questions_are_throttled(guarded, monkeypatch):
+    monkeypatch.setattr(protected, "LIMIT", parse("2/minute"))
+    answers = [guarded.post("/predict", json=EXAMPLE, headers=KEY) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
 
