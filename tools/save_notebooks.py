@@ -12,12 +12,26 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
+ROOT = Path(__file__).resolve().parent.parent
 CELL_TIMEOUT_SECONDS = 120
 # Nur das, was ein anderes Programm zum Öffnen braucht; Versionen stehen in der letzten Zelle.
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+
+
+class NotSavedError(RuntimeError):
+    """Eine Zelle scheiterte; das Notebook bleibt, wie es war."""
+
+
+def reason(error: Exception) -> str:
+    """Sagt, woran eine Zelle scheiterte."""
+    if isinstance(error, CellExecutionError):
+        return f"{error.ename}: {error.evalue}"
+    if isinstance(error, CellTimeoutError):
+        return f"Sie war nach {CELL_TIMEOUT_SECONDS} s nicht fertig."
+    return "Der Kernel hat sich beendet."
 
 
 def keeps_output(cell: nbformat.NotebookNode) -> bool:
@@ -29,29 +43,39 @@ def keeps_output(cell: nbformat.NotebookNode) -> bool:
     return bool(kinds) and all(kind and all(k.startswith("image/") for k in kind) for kind in kinds)
 
 
+def digest(cell: nbformat.NotebookNode) -> str:
+    """Woran der nächste Lauf erkennt, dass eine behaltene Ausgabe noch zum Code gehört."""
+    return hashlib.sha256(cell.source.encode()).hexdigest()[:12]
+
+
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     """Gibt das ausgeführte Notebook zurück; `notebook` bleibt, wie es war."""
     fresh = nbformat.from_dict(notebook)
-    NotebookClient(
+    stored = {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
+    started: set[str] = set()
+    client = NotebookClient(
         fresh,
         timeout=CELL_TIMEOUT_SECONDS,
         kernel_name="python3",
         record_timing=False,
         resources={"metadata": {"path": str(folder)}},
-    ).execute()
-    stored = {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
+        on_cell_start=lambda cell, cell_index: started.add(cell.id),
+    )
+    try:
+        client.execute()
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        number = len(started & set(stored))
+        raise NotSavedError(f"Zelle [{number}] scheiterte: {reason(error)}") from error
     for cell in fresh.cells:
         if cell.cell_type != "code":
             continue
         cell.metadata.pop("execution", None)
-        old = stored[cell.id]
+        kept = cell.metadata.pop("output_of", None)
         if not keeps_output(cell):
             continue
-        source = hashlib.sha256(cell.source.encode()).hexdigest()[:12]
-        if old.metadata.get("output_of") == source:
-            cell.outputs = old.outputs
-        # Woran der nächste Lauf erkennt, dass die Ausgabe noch zum Code gehört.
-        cell.metadata["output_of"] = source
+        if kept == digest(cell):
+            cell.outputs = stored[cell.id].outputs
+        cell.metadata["output_of"] = digest(cell)
     fresh.metadata = nbformat.from_dict(
         {name: value for name, value in notebook.metadata.items() if name not in KERNEL} | KERNEL
     )
@@ -73,17 +97,18 @@ def save(path: Path) -> None:
 
 
 def main() -> int:
-    """Speichert alle genannten Notebooks; 1, wenn eines scheiterte."""
+    """Speichert die genannten Notebooks, sonst alle; 1, wenn eines scheiterte."""
     # Der Kernel soll das Profil des Projekts lesen, auch ohne make.
-    os.environ.setdefault("IPYTHONDIR", str(Path(__file__).resolve().parent.parent / ".ipython"))
+    os.environ.setdefault("IPYTHONDIR", str(ROOT / ".ipython"))
     failed = False
-    for path in map(Path, sys.argv[1:]):
+    named = [Path(argument) for argument in sys.argv[1:]]
+    for path in named or sorted((ROOT / "notebooks").glob("*.ipynb")):
         print(f"{path.name} …", flush=True)
         try:
             save(path)
-        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        except NotSavedError as error:
             failed = True
-            print(f"{path}: nicht gespeichert, eine Zelle scheiterte:\n{error}", file=sys.stderr)
+            print(f"{path}: nicht gespeichert. {error}", file=sys.stderr)
     return int(failed)
 
 

@@ -1,0 +1,79 @@
+"""Alle Notebooks ausführen und mit ihren gespeicherten Ausgaben vergleichen: `make notebooks`.
+
+Aufruf: python tools/run_nbval.py [--lax] [--python-only] [notebooks/a.ipynb …]
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CELL_TIMEOUT_SECONDS = 120
+# Was ein Notebook über Python hinaus braucht: (Befehl, der gelingen muss, Abhilfe).
+REQUIREMENTS = {
+    "docker": (["docker", "info"], "sudo apt install docker.io"),
+    "kubernetes": (["kubectl", "version"], "ein Cluster, auf den kubectl zeigt"),
+}
+
+
+def metadata(path: Path) -> dict:
+    """Gibt die Metadaten eines Notebooks zurück."""
+    return json.loads(path.read_text(encoding="utf-8"))["metadata"]
+
+
+def missing(path: Path) -> list[str]:
+    """Nennt, was dem Notebook auf diesem Rechner fehlt, samt Abhilfe."""
+    found = []
+    for name in metadata(path).get("requires", []):
+        command, remedy = REQUIREMENTS[name]
+        if not shutil.which(command[0]) or subprocess.run(command, capture_output=True).returncode:
+            found.append(f"{name} (Abhilfe: {remedy})")
+    return found
+
+
+def compare(paths: list[Path], lax: bool, *options: str) -> bool:
+    """Führt die Notebooks aus; falsch, wenn eine Zelle scheitert oder anderes ausgibt."""
+    if not paths:
+        return True
+    command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax" if lax else "--nbval"]
+    command += ["--nbval-current-env", "--nbval-sanitize-with", "tests/nbval.cfg"]
+    command += [f"--nbval-cell-timeout={CELL_TIMEOUT_SECONDS}", *options, *map(str, paths)]
+    # Lädt in jedem Prozess länger als eine Sekunde und hat mit Notebooks nichts zu tun.
+    command += ["-p", "no:schemathesis"]
+    # Der Kernel soll das Profil des Projekts lesen, auch ohne make.
+    environment = {"IPYTHONDIR": str(ROOT / ".ipython"), **os.environ}
+    return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
+
+
+def main() -> int:
+    """Erst alle nebeneinander, dann einzeln, was den Rechner für sich braucht."""
+    parser = argparse.ArgumentParser(description="Notebooks ausführen und vergleichen.")
+    parser.add_argument("--lax", action="store_true", help="keine Ausgaben vergleichen")
+    parser.add_argument("--python-only", action="store_true", help="nur was Python genügt")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="Vorgabe: alle")
+    options = parser.parse_args()
+    paths = [path.resolve() for path in options.notebooks]
+    paths = paths or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    if options.python_only:
+        paths = [path for path in paths if not metadata(path).get("requires")]
+    if not paths:
+        sys.exit("Kein Notebook gefunden.")
+    lacking = {path: found for path in paths if (found := missing(path))}
+    ready = [path for path in paths if path not in lacking]
+    alone = [path for path in ready if metadata(path).get("exclusive")]
+    together = [path for path in ready if path not in alone]
+    # loadfile: die Zellen eines Notebooks brauchen denselben Kernel.
+    green = compare(together, options.lax, "-n", "auto", "--dist", "loadfile")
+    green = compare(alone, options.lax, "-p", "no:xdist") and green
+    for path, found in lacking.items():
+        print(f"Übersprungen: {path.name}, es fehlt {', '.join(found)}")
+    # In CI muss alles da sein: dort ist ein übersprungenes Notebook ein Fehler.
+    return int(not green or bool(lacking and os.environ.get("CI")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
