@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
+import gradio_client
 import httpx
 import joblib
 import pandas as pd
@@ -159,6 +161,46 @@ def over_http(command: list[str], env: dict | None = None) -> Iterator[Ask]:
         service.stop()
 
 
+@contextmanager
+def from_gradio() -> Iterator[Ask]:
+    """Die Gradio-Oberfläche, gefragt über ihre API."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = ["python", "-m", "uvicorn", "examples.gradio_app.app:app", "--port", port]
+    service = process.serve(command, f"{url}/health/ready", timeout=60)
+    client = gradio_client.Client(url, verbose=False, analytics_enabled=False)
+
+    def ask(payload: object) -> tuple[list[float], str]:
+        try:
+            json.dumps(payload, allow_nan=False)
+        except ValueError:
+            reject(unchecked(payload))
+        try:
+            body = client.predict(payload, api_name="/predict")
+        except gradio_client.exceptions.AppError as error:
+            reject(str(error))
+        answers = body if isinstance(payload, list) else [body]
+        (version,) = {answer["model_version"] for answer in answers}
+        return [answer["price_usd"] for answer in answers], version
+
+    def reject(message: str) -> NoReturn:
+        raise Rejected([(p["field"], p["reason"]) for p in json.loads(message)["detail"]])
+
+    def unchecked(payload: object) -> str:
+        """NaN schickt gradio_client nicht ab; ein anderer Client täte es."""
+        call = f"{url}/gradio_api/call/predict"
+        body = json.dumps({"data": [payload]})
+        event = httpx.post(call, content=body, headers=JSON).json()["event_id"]
+        stream = httpx.get(f"{call}/{event}").text
+        return json.loads(stream.split("data: ", 1)[1])["error"]
+
+    try:
+        yield ask
+    finally:
+        client.close()
+        service.stop()
+
+
 JSON = {"Content-Type": "application/json"}
 FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--port", "{port}"]
 
@@ -166,6 +208,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "price_model": lambda: in_process("onnx"),
     "price_model with scikit-learn": lambda: in_process("sklearn"),
     "joblib_model": from_joblib_file,
+    "gradio_app": from_gradio,
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
 }

@@ -1,0 +1,157 @@
+"""Die fertigen Seiten in einem echten Chromium: Fremdes, Fehler, Barrieren, Breite, Gewicht."""
+
+import pytest
+
+WIDTHS = (1280, 390)
+SCHEMES = ("light", "dark")
+LIMIT = 400 * 1024
+VIOLATIONS_ONLY = {"resultTypes": ["violations"]}
+SCREENSHOTS = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@pytest.fixture(scope="module")
+def addresses(toc_pages) -> list[str]:
+    """Alle Seiten samt Suche, Weiterleitung und einer Adresse, die es nicht gibt."""
+    return [
+        *(f"{name}.html" for name in toc_pages),
+        "",
+        "search.html?q=Modell",
+        "gibt/es/nicht.html",
+    ]
+
+
+@pytest.fixture(params=WIDTHS, ids=lambda width: f"{width}px")
+def width(request) -> int:
+    """Breite des Fensters."""
+    return request.param
+
+
+@pytest.fixture(params=SCHEMES)
+def tab(browser, width, request):
+    """Ein Fenster in einer Breite und einem Farbschema."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=request.param, locale="de-DE"
+    )
+    yield context.new_page()
+    context.close()
+
+
+def test_every_page_is_clean(tab, width, addresses, base_url):
+    from axe_playwright_python.sync_playwright import Axe
+
+    axe = Axe()
+    problems = []
+    page_name = ""
+
+    def note(text: str) -> None:
+        problems.append(f"{page_name or '/'}: {text}")
+
+    def check_request(request) -> None:
+        if not request.url.startswith((base_url, "data:", "blob:")):
+            note(f"fremde Anfrage an {request.url}")
+
+    def check_console(message) -> None:
+        # Die erfundene Adresse meldet Chromium selbst als 404.
+        if message.type in ("error", "warning") and "nicht.html" not in message.location["url"]:
+            note(f"Konsole: {message.text}")
+
+    tab.on("request", check_request)
+    tab.on("console", check_console)
+    tab.on("pageerror", lambda error: note(f"Skriptfehler: {error}"))
+    for page_name in addresses:
+        tab.goto(f"{base_url}/{page_name}", wait_until="load")
+        if not page_name:
+            tab.wait_for_url("**/book/index.html")
+        if page_name.startswith("search"):
+            tab.wait_for_selector("#search-results li a")
+        # Das Theme macht rollende Kästen erst nach dem Laden mit der Tastatur erreichbar.
+        tab.wait_for_timeout(50)
+        if (wide := tab.evaluate("() => document.documentElement.scrollWidth")) > width:
+            note(f"{wide} px breit statt {width}")
+        for violation in axe.run(tab, options=VIOLATIONS_ONLY).response["violations"]:
+            places = "; ".join(node["html"][:120] for node in violation["nodes"][:3])
+            note(f"axe {violation['id']}: {places}")
+    assert not problems, "\n".join(problems)
+
+
+def weight(browser, url: str) -> int:
+    """Misst in Byte, was ein erster Besuch ohne Bildschirmfotos überträgt."""
+    # Ein neuer Kontext je Seite: gemessen wird ohne Zwischenspeicher.
+    context = browser.new_context()
+    page = context.new_page()
+    client = context.new_cdp_session(page)
+    client.send("Network.enable")
+    urls, sizes = {}, {}
+    client.on(
+        "Network.requestWillBeSent", lambda e: urls.update({e["requestId"]: e["request"]["url"]})
+    )
+    client.on(
+        "Network.loadingFinished", lambda e: sizes.update({e["requestId"]: e["encodedDataLength"]})
+    )
+    page.goto(url, wait_until="load")
+    context.close()
+    return sum(size for key, size in sizes.items() if not urls.get(key, "").endswith(SCREENSHOTS))
+
+
+def test_every_page_is_light(browser, addresses, base_url):
+    weights = {address: weight(browser, f"{base_url}/{address}") for address in addresses}
+    heaviest = max(weights, key=weights.get)
+    print(f"Schwerste Seite: {heaviest}, {weights[heaviest] / 1024:.0f} KiB")
+    heavy = [f"{name}: {size / 1024:.0f} KiB" for name, size in weights.items() if size > LIMIT]
+    assert not heavy, "Mehr als 400 KiB: " + ", ".join(heavy)
+
+
+# Gesucht wird eine gebeugte Form; auf der Seite steht das Wort auch oder nur in einer anderen.
+@pytest.mark.parametrize(
+    ("query", "target"),
+    [
+        ("Diensten", "notebooks/fastapi_service"),
+        ("gespeicherten Pipelines", "notebooks/joblib_model"),
+        ("uvicorn", "notebooks/fastapi_service"),
+        ("joblib.load", "notebooks/joblib_model"),
+    ],
+)
+def test_search_finds(browser, base_url, query, target):
+    page = browser.new_page()
+    page.goto(f"{base_url}/book/index.html")
+    page.locator(".search-button__button >> visible=true").first.click()
+    page.keyboard.type(query)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#search-results li a")
+    page.wait_for_function(
+        "() => !document.querySelector('#search-progress')?.textContent.includes('…')"
+    )
+    links = page.locator("#search-results li > a").evaluate_all("all => all.map(a => a.href)")
+    page.close()
+    assert any(target in link for link in links), f"{query!r} findet nur {links}"
+
+
+def test_copy_button_copies_the_cell(browser, base_url):
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(f"{base_url}/notebooks/joblib_model.html")
+    cell = page.locator("div.cell_input").first
+    shown = cell.locator("pre").inner_text()
+    cell.hover()
+    cell.locator("button.copybtn").click()
+    page.wait_for_selector("button.copybtn.success")
+    copied = page.evaluate("() => navigator.clipboard.readText()")
+    context.close()
+    assert copied.strip() == shown.strip()
+
+
+def test_switch_changes_colours_and_is_remembered(browser, base_url):
+    context = browser.new_context(color_scheme="light")
+    page = context.new_page()
+    page.goto(f"{base_url}/book/index.html")
+    root = page.locator("html")
+    before = root.get_attribute("data-theme")
+    for _ in range(3):
+        page.locator(".theme-switch-button >> visible=true").first.click()
+        if root.get_attribute("data-theme") != before:
+            break
+    changed = root.get_attribute("data-theme")
+    page.goto(f"{base_url}/book/deployment.html")
+    kept = root.get_attribute("data-theme")
+    context.close()
+    assert (before, changed, kept) == ("light", "dark", "dark")

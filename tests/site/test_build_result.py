@@ -1,0 +1,88 @@
+"""Das Ergebnis des Baus: alle Seiten, ihre Ausgaben, keine toten Verweise."""
+
+import json
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+EXTRA_PAGES = {"404", "index", "search"}
+
+
+class Page(HTMLParser):
+    """Sammelt Verweise, Sprungziele und Text einer Seite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.targets: set[str] = set()
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if values.get("id"):
+            self.targets.add(values["id"])
+        self.links += [values[name] for name in ("href", "src") if values.get(name)]
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@cache
+def parse(path: Path) -> Page:
+    page = Page()
+    page.feed(path.read_text(encoding="utf-8"))
+    return page
+
+
+def test_pages_are_exactly_those_in_toc(site, toc_pages):
+    built = {path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html")}
+    assert built == {*toc_pages, *EXTRA_PAGES}
+
+
+def test_pages_are_german_and_described(site, toc_pages):
+    for name in toc_pages:
+        html = (site / f"{name}.html").read_text(encoding="utf-8")
+        assert '<html lang="de"' in html, name
+        assert '<meta name="description" content="' in html, f"{name}: Beschreibung fehlt"
+        assert '<meta property="og:title"' in html, name
+
+
+def test_notebooks_show_all_their_outputs(site, toc_pages):
+    for name in toc_pages:
+        notebook = Path(f"{name}.ipynb")
+        if not notebook.exists():
+            continue
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        tags = [set(cell["metadata"].get("tags", [])) for cell in cells]
+        expected = sum(
+            bool(cell.get("outputs")) and not tag & {"remove-cell", "remove-output"}
+            for cell, tag in zip(cells, tags, strict=True)
+        )
+        html = (site / f"{name}.html").read_text(encoding="utf-8")
+        assert expected > 0, f"{name}: keine gespeicherte Ausgabe"
+        assert html.count('class="cell_output') == expected, (
+            f"{name}: Ausgaben fehlen auf der Seite"
+        )
+
+
+def test_internal_links_and_anchors_resolve(site):
+    broken = []
+    for path in sorted(site.rglob("*.html")):
+        for link in parse(path).links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            # 404.html liegt unter jeder Adresse und verweist deshalb von der Wurzel aus.
+            start = site if parts.path.startswith("/") else path.parent
+            target = (start / unquote(parts.path).lstrip("/")).resolve() if parts.path else path
+            if target.is_dir():
+                target /= "index.html"
+            name = path.relative_to(site)
+            if not target.exists():
+                broken.append(f"{name}: {link} gibt es nicht")
+            elif parts.fragment and target.suffix == ".html":
+                fragment = unquote(parts.fragment)
+                if fragment not in parse(target).targets:
+                    broken.append(f"{name}: {link} hat kein Sprungziel")
+    assert not broken, "\n".join(broken)

@@ -1,0 +1,349 @@
+"""Jede Prüfung wird rot, wenn sie soll: ein Fehler nach dem anderen in einem kleinen Buch.
+
+Das kleine Buch hat zwei Seiten, ein Notebook und ein Beispiel; geprüft wird es von denselben
+Programmen und mit derselben Konfiguration wie das große.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+ROOT = Path(__file__).resolve().parent.parent
+SLUG = "tiny_model"
+NOTEBOOK = f"notebooks/{SLUG}.ipynb"
+EXAMPLE = f"examples/{SLUG}/predict.py"
+PYTEST = ("-m", "pytest", "-q", "-p", "no:schemathesis", "-p", "no:cacheprovider")
+COPIED = [
+    "_config.yml",
+    "pyproject.toml",
+    ".ipython/profile_default/ipython_kernel_config.py",
+    "book/_ext",
+    "book/_static",
+    "book/_templates",
+    "notebooks/conftest.py",
+    "notebooks/process.py",
+    "tests/nbval.cfg",
+    "tests/test_layout.py",
+    "tests/test_notebooks.py",
+    "tools/run_nbval.py",
+    "tools/save_notebooks.py",
+]
+FILES = {
+    "examples/__init__.py": "",
+    f"examples/{SLUG}/__init__.py": "",
+    EXAMPLE: '''"""Ein Preis je Karat."""
+
+import json
+
+
+def predict(carat: float) -> dict:
+    """Schätzt den Preis eines Steins."""
+    return {"price_usd": round(4000 * carat)}
+
+
+# Aufruf
+if __name__ == "__main__":
+    print(json.dumps(predict(0.7)))
+# Ende
+''',
+    f"tests/examples/test_{SLUG}.py": "",
+    "tests/contract.py": f'\nVARIANTS = {{\n    "{SLUG}": None,\n}}\n',
+    "book/anhang/literatur.bib": "",
+    "book/index.md": "# Kleines Buch\n\nWeiter zum [Konzept](konzept.md).\n",
+    "book/konzept.md": f"""# Konzept
+
+Ausgeführt wird es im [Notebook](../{NOTEBOOK}).
+
+![Ein Punkt auf einer Linie](_static/mark.svg)
+
+```{{literalinclude}} ../{EXAMPLE}
+:start-after: "# Aufruf"
+:end-before: "# Ende"
+```
+""",
+}
+TOC = {
+    "format": "jb-book",
+    "root": "book/index",
+    "parts": [
+        {
+            "caption": "Kapitel",
+            "chapters": [
+                {"file": "book/konzept", "sections": [{"file": f"notebooks/{SLUG}"}]},
+            ],
+        }
+    ],
+}
+CELLS = [
+    f"""# Ein kleines Modell
+
+**Lernziele** Eins. **Dauer** Kurz. **Voraussetzungen** Keine.
+Zum [Konzept](../book/konzept.md), zum Beispiel `examples/{SLUG}/`.""",
+    "![Ein Punkt auf einer Linie](../book/_static/mark.svg)",
+    "## Ansehen\n\nDer Quelltext.",
+    f"import process\n\nprocess.show({EXAMPLE!r})",
+    "## Benutzen\n\nErwartet wird ein Preis.",
+    f"""import json
+
+answer = json.loads(process.output(["python", {EXAMPLE!r}]))
+answer["price_usd"]""",
+    "## Fehler provozieren\n\nDieses Feld gibt es nicht.",
+    ("raises-exception", 'answer["price_eur"]'),
+    "## Prüfen\n\nDie Zeit schwankt.",
+    ("nbval-ignore-output", "import time\n\ntime.time_ns()"),
+    "## Was ist seit 2023 anders?\n\nNichts.",
+    "## Grenzen\n\nKeine.",
+    "## Übung\n\nDen Preis verdoppeln.",
+    ("solution", "hide-cell", '2 * answer["price_usd"]'),
+    "## Selbsttest\n\n" + "<details><summary>Antwort</summary>Ja.</details>\n" * 3,
+    "## Aufräumen\n\nNichts zu tun.",
+    "## Zusammenfassung\n\nFertig. Die Versionen:",
+    ("versions", "import sys\n\nsys.version"),
+]
+
+
+def write(tree: Path, name: str, text: str) -> None:
+    path = tree / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def edit(tree: Path, name: str, old: str, new: str) -> None:
+    """Ersetzt ein Stück Text; es muss genau einmal vorkommen."""
+    text = (tree / name).read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{name} enthält {text.count(old)} mal {old!r}"
+    write(tree, name, text.replace(old, new))
+
+
+def cells() -> list:
+    for number, content in enumerate(CELLS):
+        if isinstance(content, str) and content.startswith(("#", "!")):
+            yield new_markdown_cell(content.strip(), id=f"c{number}")
+        else:
+            *tags, source = [content] if isinstance(content, str) else content
+            yield new_code_cell(source, id=f"c{number}", metadata={"tags": tags} if tags else {})
+
+
+def run(tree: Path, *command: str) -> subprocess.CompletedProcess:
+    """Führt ein Programm dieser Umgebung im kleinen Buch aus."""
+    keep = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=tree,
+        # In CI würden übersprungene Notebooks rot; hier zählt nur der eine Fehler.
+        env=keep | {"IPYTHONDIR": str(tree / ".ipython"), "PYTHONUTF8": "1", "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+
+
+def build(tree: Path) -> subprocess.CompletedProcess:
+    options = ("-W", "-n", "--keep-going", "--quiet")
+    done = run(tree, str(Path(sys.executable).parent / "jupyter-book"), "build", ".", *options)
+    # Ein Bau, der nichts tut, wäre immer grün.
+    assert done.returncode or (tree / "_build/html/book/konzept.html").exists()
+    return done
+
+
+def compare(tree: Path) -> subprocess.CompletedProcess:
+    return run(tree, "tools/run_nbval.py")
+
+
+def save(tree: Path) -> subprocess.CompletedProcess:
+    return run(tree, "tools/save_notebooks.py", NOTEBOOK)
+
+
+def rules(tree: Path) -> subprocess.CompletedProcess:
+    return run(tree, *PYTEST, "tests/test_notebooks.py", "tests/test_layout.py")
+
+
+# Je Regel für Notebooks ein Verstoß; er bekommt (Notebook, Codezellen).
+VIOLATIONS = {
+    "every_code_cell_ran_in_order": lambda _, code: code[0].update(execution_count=2),
+    "nothing_on_stderr": lambda _, code: code[1].outputs.append(
+        new_output("stream", name="stderr", text="Warnung")
+    ),
+    "code_is_plain_python": lambda _, code: code[1].update(source="!false"),
+    "cells_are_short": lambda _, code: code[1].update(source="1\n" * 11),
+    "outputs_are_short": lambda _, code: code[1].outputs[0].data.update({"text/plain": "1\n" * 31}),
+    "outputs_do_not_depend_on_the_machine": lambda _, code: (
+        code[1].outputs[0].data.update({"text/plain": "/home/ada/modell"})
+    ),
+    "tags_are_known": lambda _, code: code[1].metadata.update(tags=["nbval-skip"]),
+    "at_most_one_cell_in_ten_is_not_compared": lambda _, code: code[1].metadata.update(
+        tags=["nbval-ignore-output"]
+    ),
+    "kept_outputs_belong_to_their_code": lambda _, code: code[3].update(source="1"),
+    "only_marked_cells_raise": lambda _, code: code[2].metadata.pop("tags"),
+    "definitions_are_the_lesson": lambda _, code: code[1].update(source="def f():\n    pass"),
+    "examples_are_not_imported": lambda _, code: code[1].update(source="import examples.x"),
+    "prose_comes_before_code": lambda book, _: book.cells.pop(6) and book.cells.pop(7),
+    "first_cell_says_what_and_why": lambda book, _: book.cells[0].update(source="# Nur ein Titel"),
+    "a_picture_comes_first": lambda book, _: book.cells[1].update(source="Kein Bild."),
+    "all_sections_are_there_in_order": lambda book, _: book.cells[10].update(source="Weg."),
+    "exercise_has_a_hidden_solution": lambda _, code: code[4].metadata.update(tags=["solution"]),
+    "self_test_hides_its_answers": lambda book, _: book.cells[-4].update(source="## Selbsttest"),
+    "last_cell_names_the_versions": lambda _, code: code[5].metadata.pop("tags"),
+    "metadata_is_known": lambda book, _: book.metadata.update(author="Ada"),
+    "file_is_written_as_saving_writes_it": lambda *_: None,
+}
+
+
+@pytest.fixture(scope="module")
+def green(tmp_path_factory) -> Path:
+    """Das kleine Buch ohne Fehler, mit gespeichertem Notebook."""
+    tree = tmp_path_factory.mktemp("buch")
+    for name in COPIED:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tree / name)
+    for name, text in FILES.items():
+        write(tree, name, text)
+    write(tree, "_toc.yml", yaml.safe_dump(TOC, sort_keys=False))
+    nbformat.write(new_notebook(cells=list(cells())), tree / NOTEBOOK)
+    done = save(tree)
+    assert done.returncode == 0, done.stdout
+    return tree
+
+
+@pytest.fixture
+def tree(green, tmp_path) -> Path:
+    """Eine Kopie für einen Fehler."""
+    return shutil.copytree(green, tmp_path / "buch")
+
+
+def assert_red(done: subprocess.CompletedProcess, *places: str) -> None:
+    """Die Prüfung ist rot, und ihre Meldung nennt die Stelle."""
+    assert done.returncode != 0, done.stdout
+    missing = [place for place in places if not re.search(place, done.stdout)]
+    assert not missing, f"Die Meldung nennt nicht {missing}:\n{done.stdout}"
+
+
+@pytest.mark.parametrize("gate", [build, compare, rules])
+def test_small_book_is_green(tree, gate):
+    done = gate(tree)
+    assert done.returncode == 0, done.stdout
+
+
+def test_saving_again_changes_no_byte(tree):
+    before = (tree / NOTEBOOK).read_bytes()
+    assert save(tree).returncode == 0
+    assert (tree / NOTEBOOK).read_bytes() == before
+
+
+def test_failing_notebook_is_not_saved(tree):
+    edit(tree, EXAMPLE, "price_usd", "price")
+    before = (tree / NOTEBOOK).read_bytes()
+    assert_red(save(tree), NOTEBOOK, r"Zelle \[2\]", "KeyError: 'price_usd'")
+    assert (tree / NOTEBOOK).read_bytes() == before
+
+
+def test_renamed_response_key_breaks_the_notebook(tree):
+    edit(tree, EXAMPLE, "price_usd", "price")
+    assert_red(compare(tree), f"{NOTEBOOK}::Cell 1", "KeyError: 'price_usd'")
+
+
+def test_renamed_response_key_breaks_the_contract(tmp_path):
+    for name in ("examples", "tests", "notebooks"):
+        kept = shutil.ignore_patterns("artifacts", "__pycache__", "*.ipynb", "test_[!c]*", "site")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=kept)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    artifacts = ROOT / "examples" / "price_model" / "artifacts"
+    shutil.copytree(artifacts, tmp_path / "examples" / "price_model" / "artifacts")
+    app = "examples/fastapi_service/app.py"
+    edit(tmp_path, app, "    price_usd: float", "    price: float")
+    edit(tmp_path, app, "Price(price_usd=price", "Price(price=price")
+    chosen = "valid_question_gets and fastapi_service and example and not scikit"
+    done = run(tmp_path, *PYTEST, "tests/test_contract.py", "-k", chosen)
+    assert_red(done, r"fastapi_service-example", "KeyError: 'price_usd'")
+
+
+def test_changed_docstring_breaks_the_notebook_that_shows_it(tree):
+    edit(tree, EXAMPLE, "Schätzt den Preis eines Steins.", "Rät den Preis eines Steins.")
+    assert_red(compare(tree), f"{NOTEBOOK}::Cell 0", "Rät den Preis")
+
+
+def test_edited_output_breaks_the_comparison(tree):
+    edit(tree, NOTEBOOK, '"2800"', '"2801"')
+    assert_red(compare(tree), f"{NOTEBOOK}::Cell 1", "2801")
+
+
+def test_stripped_notebook_breaks_the_rules(tree):
+    notebook = nbformat.read(tree / NOTEBOOK, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(notebook, tree / NOTEBOOK)
+    assert_red(
+        rules(tree), rf"code_cell_ran_in_order\[{SLUG}\]", r"Zelle \[1\] trägt die Nummer None"
+    )
+
+
+def test_every_rule_for_notebooks_goes_red(tree):
+    for rule, violate in VIOLATIONS.items():
+        notebook = nbformat.read(tree / NOTEBOOK, as_version=4)
+        violate(notebook, [cell for cell in notebook.cells if cell.cell_type == "code"])
+        write(tree, f"notebooks/{rule}.ipynb", nbformat.writes(notebook, indent=2))
+    done = run(tree, *PYTEST, "tests/test_notebooks.py")
+    assert_red(done, *(rf"FAILED .*test_{rule}\[{rule}\]" for rule in VIOLATIONS))
+    written = (ROOT / "tests" / "test_notebooks.py").read_text(encoding="utf-8")
+    assert set(re.findall(r"^def test_(\w+)\(\w", written, re.MULTILINE)) == set(VIOLATIONS)
+
+
+def test_every_rule_for_the_layout_goes_red(tree):
+    edit(tree, "_toc.yml", f"    sections:\n    - file: notebooks/{SLUG}\n", "")
+    edit(tree, "tests/test_layout.py", "{8102}", "{8101}")
+    write(tree, "tests/contract.py", "\nVARIANTS = {}\n")
+    write(tree, "tests/examples/test_ghost.py", "")
+    write(tree, f"examples/{SLUG}/app.py", "PORT = 8101\n")
+    write(tree, "book/Lose Seite.md", "# Lose\n\n    print(1)\n\nSiehe /home/ada/modell.\n")
+    (tree / f"tests/examples/test_{SLUG}.py").unlink()
+    done = run(tree, *PYTEST, "tests/test_layout.py")
+    written = (ROOT / "tests" / "test_layout.py").read_text(encoding="utf-8")
+    names = re.findall(r"^def test_(\w+)", written, re.MULTILINE)
+    assert_red(done, *(f"FAILED .*test_{name}" for name in names))
+
+
+def test_broken_link_breaks_the_build(tree):
+    edit(tree, "book/index.md", "konzept.md", "konzepte.md")
+    assert_red(build(tree), r"book/index\.md.*konzepte\.md")
+
+
+def test_removed_marker_breaks_the_build(tree):
+    edit(tree, EXAMPLE, "# Ende\n", "")
+    assert_red(build(tree), r"book/konzept\.md.*# Ende")
+
+
+def test_foreign_script_breaks_the_build(tree):
+    script = '\n<script src="https://example.org/zaehler.js"></script>\n'
+    write(tree, "book/konzept.md", FILES["book/konzept.md"] + script)
+    assert_red(build(tree), r"book/konzept\.html.*https://example\.org/zaehler\.js")
+
+
+def test_image_without_text_breaks_the_build(tree):
+    edit(tree, "book/konzept.md", "![Ein Punkt auf einer Linie]", "![]")
+    assert_red(build(tree), r"ohne Textalternative", r"book/konzept\.html.*mark\.svg")
+
+
+def test_typed_code_breaks_the_rules(tree):
+    write(tree, "book/index.md", FILES["book/index.md"] + "\n```python\nprint(1)\n```\n")
+    assert_red(rules(tree), r"book/index\.md: Zeile 5 .*print\(1\)")
+
+
+def test_notebook_missing_from_toc_breaks_the_rules(tree):
+    edit(tree, "_toc.yml", f"    sections:\n    - file: notebooks/{SLUG}\n", "")
+    assert_red(rules(tree), f"notebooks/{SLUG} fehlt in _toc.yml")
+
+
+def test_example_without_test_breaks_the_rules(tree):
+    (tree / f"tests/examples/test_{SLUG}.py").unlink()
+    assert_red(rules(tree), f"Es fehlt Test tests/examples/test_{SLUG}.py")

@@ -1,0 +1,153 @@
+"""Die Workflows und .ci/run: prüfbar, auch wo sie nicht laufen."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tools import report_latest
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+LABEL = "# Geprüft mit actionlint und zizmor, nicht ausgeführt"
+MAX_LINES = 60
+PINNED = re.compile(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+STUBS = ("git", "chromium", "hunspell", "apt-get", "sudo")
+
+
+def checked(tool: str, *arguments: str) -> None:
+    """Führt ein Prüfprogramm aus; fehlt es, wird übersprungen, in CI nicht."""
+    here = str(Path(sys.executable).parent)
+    program = shutil.which(tool, path=os.pathsep.join([here, os.environ.get("PATH", "")]))
+    if program is None:
+        message = f"{tool} fehlt. Abhilfe: make test richtet es ein"
+        if os.environ.get("CI"):
+            pytest.fail(message, pytrace=False)
+        pytest.skip(message)
+    done = subprocess.run([program, *arguments], cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(params=WORKFLOWS, ids=lambda path: path.stem)
+def workflow(request) -> str:
+    return request.param.read_text(encoding="utf-8")
+
+
+def test_actionlint_finds_nothing():
+    checked("actionlint", *map(str, WORKFLOWS))
+
+
+def test_zizmor_finds_nothing():
+    checked("zizmor", "--offline", "--pedantic", "--no-progress", ".github")
+
+
+def test_workflow_says_that_it_was_not_run(workflow):
+    assert workflow.startswith(LABEL)
+
+
+def test_workflow_is_short_and_holds_no_program(workflow):
+    assert len(workflow.splitlines()) <= MAX_LINES
+    jobs = yaml.safe_load(workflow)["jobs"].values()
+    commands = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+    long = [command for command in commands if "\n" in command]
+    assert not long, f"Programme gehören nach tools/: {long}"
+
+
+def test_workflow_has_least_permissions(workflow):
+    content = yaml.safe_load(workflow)
+    assert content["permissions"] == {}, "Oben wird nichts erlaubt, nur je Job"
+    assert all("permissions" in job for job in content["jobs"].values())
+    assert workflow.count("actions/checkout@") == workflow.count("persist-credentials: false")
+
+
+def test_actions_are_pinned_by_hash(workflow):
+    used = [line.strip().removeprefix("- ") for line in workflow.splitlines() if "uses:" in line]
+    loose = [line for line in used if not PINNED.match(line)]
+    assert not loose, f"Ohne Hash oder Version dahinter: {loose}"
+
+
+@pytest.fixture
+def gh(monkeypatch):
+    """Ein gh, das ein offenes Issue kennt und Aufrufe mitschreibt."""
+    calls = []
+    title = report_latest.TITLE.format(slug="gradio_app")
+
+    def answer(command: list[str], **options: object) -> subprocess.CompletedProcess:
+        calls.append((command[1:3], [part for part in command if part == "7"], options["input"]))
+        return subprocess.CompletedProcess(command, 0, json.dumps([{"number": 7, "title": title}]))
+
+    monkeypatch.setattr(report_latest.subprocess, "run", answer)
+    return calls
+
+
+def test_each_broken_chapter_gets_one_issue(gh):
+    failures = {"gradio_app": "kaputt", "joblib_model": "", "fastapi_service": "rot"}
+    report_latest.report({"newer": ["gradio==7.0"], "failures": failures})
+    assert [(command[1], number) for command, number, _ in gh] == [
+        ("list", []),
+        ("comment", ["7"]),
+        ("create", []),
+    ]
+    assert "kaputt" in gh[1][2] and "gradio==7.0" in gh[1][2]
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Ein Rechner, auf dem nur Attrappen laufen; gibt (Ordner, Aufruf von .ci/run) zurück."""
+    tree, programs = tmp_path / "tree", tmp_path / "programs"
+    for folder in (tree / ".ci", tree / "notebooks", programs):
+        folder.mkdir(parents=True)
+    shutil.copy(ROOT / ".ci" / "run", tree / ".ci" / "run")
+    (tree / "notebooks" / "a.ipynb").write_text("gespeichert\n", encoding="utf-8")
+
+    def run(make: str) -> subprocess.CompletedProcess:
+        scripts = {name: f'echo "{name} $*" >>"{tmp_path}/called"' for name in STUBS}
+        for name, script in (scripts | {"make": make}).items():
+            (programs / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+            (programs / name).chmod(0o755)
+        path = os.pathsep.join([str(programs), "/usr/bin", "/bin"])
+        return subprocess.run(
+            [tree / ".ci" / "run"],
+            env={"PATH": path, "PYTHON": sys.executable},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+        )
+
+    return tree, run
+
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason=".ci/run ist für Linux")
+
+
+@needs_linux
+def test_ci_run_shows_what_took_how_long(machine):
+    _, run = machine
+    done = run('echo "CI=$CI $*"')
+    assert done.returncode == 0, done.stderr
+    assert "CI=true --no-print-directory test" in done.stdout
+    steps = re.findall(r"^(\w+) +\d+ s +grün$", done.stdout, re.MULTILINE)
+    assert steps == ["Ausstatten", "Prüfen", "Speichern"]
+
+
+@needs_linux
+def test_ci_run_fails_when_a_check_fails(machine):
+    _, run = machine
+    done = run('[ "$2" != test ]')
+    assert done.returncode == 1
+    assert re.search(r"^Prüfen +\d+ s +rot$", done.stdout, re.MULTILINE)
+
+
+@needs_linux
+def test_ci_run_fails_when_saving_changes_a_notebook(machine):
+    tree, run = machine
+    done = run('[ "$2" = test ] || echo anders >notebooks/a.ipynb')
+    assert done.returncode == 1
+    assert "-gespeichert" in done.stdout and "+anders" in done.stdout
+    assert (tree / "notebooks" / "a.ipynb").read_text(encoding="utf-8") == "gespeichert\n"
