@@ -1,0 +1,129 @@
+"""Ein Stil für alle Seiten: die Stile von Theme und Erweiterungen ohne unbenutzte Regeln.
+
+Aus zehn Dateien, von denen eine Seite einen kleinen Teil benutzt, wird eine einzige Anfrage.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+BUNDLE = "book.css"
+# Die Reihenfolge entscheidet, welche Regel gilt; die eigene steht zuletzt.
+SHEETS = [
+    "basic.css",
+    "styles/bootstrap.css",
+    "styles/pydata-sphinx-theme.css",
+    "pygments.css",
+    "styles/sphinx-book-theme.css",
+    "togglebutton.css",
+    "copybutton.css",
+    "mystnb.*.css",
+    "sphinx-design.min.css",
+    "site.css",
+]
+UNUSED = {"sphinx-thebe.css"}
+COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+# In Zeichenketten und Adressen trennen Klammern und Semikolons nichts.
+OPAQUE = re.compile(r"\"[^\"]*\"|'[^']*'|url\([^)]*\)")
+# Was in :not(…) und Verwandten steht, muss auf keiner Seite vorkommen.
+FUNCTION = re.compile(r":(?:not|is|where|has)\((?:[^()]|\([^()]*\))*\)")
+NAME = re.compile(r"[.#]((?:[\w-]|\\.)+)")
+NESTED = ("@media", "@supports", "@layer", "@container")
+
+
+def rules(css: str) -> Iterator[tuple[str, str | None]]:
+    """Zerlegt CSS in (Kopf, Inhalt); eine Anweisung ohne Klammern hat keinen Inhalt."""
+    masked = OPAQUE.sub(lambda match: "_" * len(match.group()), css)
+    start = depth = opened = 0
+    for match in re.finditer(r"[{};]", masked):
+        if match.group() == "{":
+            opened = opened if depth else match.start()
+            depth += 1
+        elif match.group() == "}":
+            depth -= 1
+        if depth == 0:
+            end = match.start()
+            yield (
+                (css[start:end].strip(), None)
+                if match.group() == ";"
+                else (css[start:opened].strip(), css[opened + 1 : end].strip())
+            )
+            start = match.end()
+
+
+def prune(css: str, used: set[str]) -> str:
+    """Behält die Regeln, deren Klassen und Namen alle benutzt werden."""
+    kept = []
+    for head, body in rules(css):
+        if body is None:
+            # Ein @import ohne Rechnername zeigt auf einen Stil, der schon in der Liste steht.
+            if "//" in head or not head.startswith(("@import", "@charset")):
+                kept.append(f"{head};")
+        elif head.startswith(NESTED):
+            if inner := prune(body, used):
+                kept.append(f"{head}{{{inner}}}")
+        elif head.startswith("@font-face"):
+            continue
+        elif head.startswith("@"):
+            kept.append(f"{head}{{{body}}}")
+        else:
+            selectors = [
+                selector.strip()
+                for selector in re.split(r",(?![^()]*\))", head)
+                if {name.replace("\\", "") for name in NAME.findall(FUNCTION.sub("", selector))}
+                <= used
+            ]
+            if selectors and body:
+                kept.append(f"{','.join(selectors)}{{{body}}}")
+    return "\n".join(kept)
+
+
+def used_names(out: Path) -> set[str]:
+    """Sammelt Klassen und Namen aller Seiten und alle Wörter der Skripte, die sie setzen."""
+    names: set[str] = set()
+    for page in out.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        for value in re.findall(r"\b(?:class|id)=[\"']([^\"']*)[\"']", text):
+            names.update(value.split())
+    for script in [*out.glob("_static/*.js"), out / "_static/scripts/pydata-sphinx-theme.js"]:
+        names.update(re.findall(r"[\w-]+", script.read_text(encoding="utf-8")))
+    return names
+
+
+def link_bundle(
+    app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
+) -> None:
+    """Nimmt die einzelnen Stile aus der Seite; webpack-macros.html verweist auf den gemeinsamen."""
+    listed = {Path(sheet).name for sheet in SHEETS if "*" not in sheet} | UNUSED
+    foreign = []
+    for sheet in context["css_files"]:
+        address = str(getattr(sheet, "filename", sheet))
+        name = Path(address).name
+        if "//" in address:
+            foreign.append(sheet)  # self_contained.py nennt ihn am Ende mit der Seite
+        elif name not in listed and not name.startswith("mystnb."):
+            raise ExtensionError(f"{pagename}: {name} fehlt in SHEETS von stylesheet.py")
+    context["css_files"] = foreign
+    context["bundle"] = f"_static/{BUNDLE}"
+
+
+def write_bundle(app: Sphinx, exception: Exception | None) -> None:
+    """Schreibt den gemeinsamen Stil."""
+    if exception or app.builder.format != "html":
+        return
+    out = Path(app.outdir)
+    sources = [path for sheet in SHEETS for path in (out / "_static").glob(sheet)]
+    used = used_names(out)
+    pruned = [prune(COMMENT.sub("", path.read_text(encoding="utf-8")), used) for path in sources]
+    (out / "_static" / BUNDLE).write_text("\n".join(pruned), encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Meldet die Erweiterung an."""
+    app.connect("html-page-context", link_bundle, priority=960)
+    app.connect("build-finished", write_bundle, priority=800)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
