@@ -1,0 +1,1 @@
+"""Der Preisrechner mit Gradio."""
