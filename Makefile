@@ -6,9 +6,12 @@ BIN := .venv/bin
 MODEL := examples/price_model/artifacts/metadata.json
 PORT ?= 8000
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
+# Kapitel mit eigenem Lock bekommen eine eigene Umgebung.
+ENVIRONMENTS := $(patsubst examples/%/requirements.txt,.environments/%/.ready,$(wildcard examples/*/requirements.txt))
 
 # Alle Notebooks laufen mit dem Profil des Projekts: knappe Fehler, ruhiger Kernel.
 export IPYTHONDIR := $(CURDIR)/.ipython
+export JUPYTER_PATH := $(CURDIR)/.environments/share/jupyter
 export GRADIO_ANALYTICS_ENABLED := False
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -26,7 +29,7 @@ serve: book ## Das Buch bauen und unter http://127.0.0.1:8000 zeigen (anderer Po
 book: .venv/.book ## Das Buch nach _build/html bauen
 	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 
-lab: .venv/.all model ## JupyterLab mit den Notebooks öffnen
+lab: .venv/.all model $(ENVIRONMENTS) ## JupyterLab mit den Notebooks öffnen
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
 model: $(MODEL) ## Das Preismodell trainieren
@@ -41,16 +44,16 @@ lint: .venv/.checks ## Stil von Code und Notebooks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-unit: .venv/.checks model ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
+unit: .venv/.checks model $(ENVIRONMENTS) ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/site --ignore tests/benchmarks tests
 
-notebooks: .venv/.checks model ## Alle Notebooks ausführen und mit ihren Ausgaben vergleichen
+notebooks: .venv/.checks model $(ENVIRONMENTS) ## Alle Notebooks ausführen und mit ihren Ausgaben vergleichen
 	@$(BIN)/python tools/run_nbval.py
 
 site: .venv/.checks ## Die gebaute Seite im Browser prüfen
 	@$(BIN)/python -m pytest tests/site
 
-save-notebooks: .venv/.checks model ## Notebooks ausführen und speichern (NOTEBOOKS="notebooks/x.ipynb")
+save-notebooks: .venv/.checks model $(ENVIRONMENTS) ## Notebooks ausführen und speichern (NOTEBOOKS="notebooks/x.ipynb")
 	@$(BIN)/python tools/save_notebooks.py $(NOTEBOOKS)
 
 bench: .venv/.checks model ## Geschwindigkeit des FastAPI-Dienstes messen
@@ -74,9 +77,12 @@ lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11.5 --no-header --no-annotate \
 	    --override tools/overrides.txt $$([ -z "$$layer" ] || echo -c requirements.txt) \
 	    -o requirements$$layer.txt requirements$$layer.in || exit 1; done
+	@for folder in $(dir $(wildcard examples/*/requirements.in)); do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11.5 --no-header --no-annotate \
+	    -c requirements.txt -o $$folder/requirements.txt $$folder/requirements.in || exit 1; done
 
 clean: ## Alles Erzeugte löschen
-	@rm -rf .venv _build examples/price_model/artifacts
+	@rm -rf .venv .environments _build examples/price_model/artifacts
 
 # Eine Stufe gilt als eingerichtet, solange ihr Lock nicht jünger ist.
 .venv/.book: requirements-book.txt tools/setup.py
@@ -87,3 +93,6 @@ clean: ## Alles Erzeugte löschen
 
 .venv/.checks: requirements-checks.txt .venv/.all
 	@$(PYTHON) tools/setup.py checks && touch $@
+
+.environments/%/.ready: examples/%/requirements.txt .venv/.book
+	@$(PYTHON) tools/setup.py $* && touch $@

@@ -59,8 +59,9 @@ class Service:
 def serve(command: list[str], url: str, timeout: float = 30, env: dict | None = None) -> Service:
     """Startet `command` im Projektordner und wartet, bis `url` mit 200 antwortet.
 
-    „python“ meint das Python dieser Umgebung; `timeout` zählt in Sekunden. Ein belegter
-    Port, ein vorzeitiges Ende und eine abgelaufene Zeit ergeben `ProcessError`.
+    „python“ meint das Python dieser Umgebung, „python:kapitel“ das eines Kapitels mit
+    eigenem Lock; `timeout` zählt in Sekunden. Ein belegter Port, ein vorzeitiges Ende und
+    eine abgelaufene Zeit ergeben `ProcessError`.
     """
     with socket.socket() as probe:
         if probe.connect_ex((urlsplit(url).hostname, urlsplit(url).port)) == 0:
@@ -149,9 +150,16 @@ def screenshot(url: str, width: int = 1000, height: int = 700) -> Image | Markdo
 
 
 def _command(command: list[str]) -> list[str]:
-    program = sys.executable if command[0] == "python" else shutil.which(command[0])
+    name, slug = command[0], command[0].removeprefix("python:")
+    if slug != name:
+        folder = ROOT / ".environments" / slug / ("Scripts" if os.name == "nt" else "bin")
+        program = shutil.which("python", path=folder)
+        if program is None:
+            raise ProcessError(f"Es fehlt die Umgebung. Abhilfe: python tools/setup.py {slug}")
+    else:
+        program = sys.executable if name == "python" else shutil.which(name)
     if program is None:
-        raise ProcessError(f"Das Programm {command[0]} ist nicht installiert.")
+        raise ProcessError(f"Das Programm {name} ist nicht installiert.")
     return [program, *map(str, command[1:])]
 
 

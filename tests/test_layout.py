@@ -20,8 +20,9 @@ APPS = {"gradio_app", "streamlit_app", "flask_service", "fastapi_service"}
 PORTS = {
     "gradio_app": {8101, 8111, 8121},
     "streamlit_app": {8102},
-    "flask_service": {8103},
+    "flask_service": {8103, 8113},
     "fastapi_service": {8104, 8114, 8124},
+    "tensorflow_savedmodel": {8108},
 }
 PORT = re.compile(r"\b81\d\d\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users)/|[A-Z]:\\Users|file://")

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from tools.run_nbval import REQUIREMENTS
-from tools.save_notebooks import KERNEL, digest, keeps_output, text
+from tools.save_notebooks import digest, keeps_output, kernel, text
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -283,8 +283,9 @@ def test_last_cell_names_the_versions(code):
 
 
 def test_metadata_is_known(notebook):
-    assert {name: notebook.metadata.get(name) for name in KERNEL} == KERNEL
-    unknown = set(notebook.metadata) - set(KERNEL) - {"exclusive", "requires", "environment"}
+    wanted = kernel(notebook.metadata)
+    assert {name: notebook.metadata.get(name) for name in wanted} == wanted
+    unknown = set(notebook.metadata) - set(wanted) - {"exclusive", "requires", "environment"}
     assert not unknown, f"Unbekannte Angaben im Notebook: {unknown}"
     strange = set(notebook.metadata.get("requires", [])) - set(REQUIREMENTS)
     assert not strange, f"„requires“ kennt {strange} nicht"

@@ -124,3 +124,8 @@ def test_show_fences_a_file_or_one_definition():
 def test_screenshot_without_browser_names_the_address(monkeypatch):
     monkeypatch.setattr(process, "BROWSERS", ())
     assert "http://127.0.0.1:1/" in process.screenshot("http://127.0.0.1:1/").data
+
+
+def test_missing_environment_is_named_with_its_remedy():
+    with pytest.raises(process.ProcessError, match=r"tools/setup\.py gibt_es_nicht"):
+        process.output(["python:gibt_es_nicht", "-c", "pass"])

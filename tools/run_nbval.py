@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+KERNELS = ROOT / ".environments" / "share" / "jupyter" / "kernels"
 CELL_TIMEOUT_SECONDS = 120
 # Was ein Notebook über Python hinaus braucht: (Befehl, der gelingen muss, Abhilfe).
 REQUIREMENTS = {
@@ -32,6 +33,9 @@ def missing(path: Path) -> list[str]:
         command, remedy = REQUIREMENTS[name]
         if not shutil.which(command[0]) or subprocess.run(command, capture_output=True).returncode:
             found.append(f"{name} (Abhilfe: {remedy})")
+    slug = metadata(path).get("environment")
+    if slug and not (KERNELS / slug / "kernel.json").exists():
+        found.append(f"die Umgebung {slug} (Abhilfe: python tools/setup.py {slug})")
     return found
 
 
@@ -40,12 +44,13 @@ def compare(paths: list[Path], lax: bool, *options: str) -> bool:
     if not paths:
         return True
     command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax" if lax else "--nbval"]
-    command += ["--nbval-current-env", "--nbval-sanitize-with", "tests/nbval.cfg"]
+    command += ["--nbval-sanitize-with", "tests/nbval.cfg"]
     command += [f"--nbval-cell-timeout={CELL_TIMEOUT_SECONDS}", *options, *map(str, paths)]
     # Lädt in jedem Prozess länger als eine Sekunde und hat mit Notebooks nichts zu tun.
     command += ["-p", "no:schemathesis"]
     # Der Kernel soll das Profil des Projekts lesen, auch ohne make.
     environment = {"IPYTHONDIR": str(ROOT / ".ipython"), **os.environ}
+    environment["JUPYTER_PATH"] = str(KERNELS.parent)
     return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
 
 
@@ -59,16 +64,22 @@ def main() -> int:
     paths = [path.resolve() for path in options.notebooks]
     paths = paths or sorted((ROOT / "notebooks").glob("*.ipynb"))
     if options.python_only:
-        paths = [path for path in paths if not metadata(path).get("requires")]
+        more = {"requires", "environment"}
+        paths = [path for path in paths if not more & set(metadata(path))]
     if not paths:
         sys.exit("Kein Notebook gefunden.")
     lacking = {path: found for path in paths if (found := missing(path))}
     ready = [path for path in paths if path not in lacking]
     alone = [path for path in ready if metadata(path).get("exclusive")]
     together = [path for path in ready if path not in alone]
+    green = True
     # loadfile: die Zellen eines Notebooks brauchen denselben Kernel.
-    green = compare(together, options.lax, "-n", "auto", "--dist", "loadfile")
-    green = compare(alone, options.lax, "-p", "no:xdist") and green
+    for chosen, spread in ((together, ("-n", "auto", "--dist", "loadfile")), (alone, ())):
+        # Ein Kapitel mit eigener Umgebung nennt deren Kernel; alle anderen nehmen dieses Python.
+        own = [path for path in chosen if metadata(path).get("environment")]
+        shared = [path for path in chosen if path not in own]
+        green = compare(shared, options.lax, "--nbval-current-env", *spread) and green
+        green = compare(own, options.lax, *spread) and green
     for path, found in lacking.items():
         print(f"Übersprungen: {path.name}, es fehlt {', '.join(found)}")
     # In CI muss alles da sein: dort ist ein übersprungenes Notebook ein Fehler.

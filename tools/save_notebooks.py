@@ -9,20 +9,23 @@ import sys
 from pathlib import Path
 
 import nbformat
+from jupyter_client.kernelspec import NoSuchKernel
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL_TIMEOUT_SECONDS = 120
-# Nur das, was ein anderes Programm zum Öffnen braucht; Versionen stehen in der letzten Zelle.
-KERNEL = {
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-}
 
 
 class NotSavedError(RuntimeError):
     """Eine Zelle scheiterte; das Notebook bleibt, wie es war."""
+
+
+def kernel(metadata: dict) -> dict:
+    """Was ein anderes Programm zum Öffnen braucht; Versionen stehen in der letzten Zelle."""
+    name = metadata.get("environment")
+    spec = {"display_name": name or "Python 3", "language": "python", "name": name or "python3"}
+    return {"kernelspec": spec, "language_info": {"name": "python"}}
 
 
 def reason(error: Exception) -> str:
@@ -56,13 +59,16 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
     client = NotebookClient(
         fresh,
         timeout=CELL_TIMEOUT_SECONDS,
-        kernel_name="python3",
+        kernel_name=kernel(notebook.metadata)["kernelspec"]["name"],
         record_timing=False,
         resources={"metadata": {"path": str(folder)}},
         on_cell_start=lambda cell, cell_index: started.add(cell.id),
     )
     try:
         client.execute()
+    except NoSuchKernel as error:
+        remedy = f"python tools/setup.py {error.name}"
+        raise NotSavedError(f"Die Umgebung fehlt. Abhilfe: {remedy}") from error
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         number = len(started & set(stored))
         raise NotSavedError(f"Zelle [{number}] scheiterte: {reason(error)}") from error
@@ -76,8 +82,9 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
         if kept == digest(cell):
             cell.outputs = stored[cell.id].outputs
         cell.metadata["output_of"] = digest(cell)
+    wanted = kernel(notebook.metadata)
     fresh.metadata = nbformat.from_dict(
-        {name: value for name, value in notebook.metadata.items() if name not in KERNEL} | KERNEL
+        {name: value for name, value in notebook.metadata.items() if name not in wanted} | wanted
     )
     return fresh
 
@@ -100,6 +107,7 @@ def main() -> int:
     """Speichert die genannten Notebooks, sonst alle; 1, wenn eines scheiterte."""
     # Der Kernel soll das Profil des Projekts lesen, auch ohne make.
     os.environ.setdefault("IPYTHONDIR", str(ROOT / ".ipython"))
+    os.environ.setdefault("JUPYTER_PATH", str(ROOT / ".environments" / "share" / "jupyter"))
     failed = False
     named = [Path(argument) for argument in sys.argv[1:]]
     for path in named or sorted((ROOT / "notebooks").glob("*.ipynb")):

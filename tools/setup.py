@@ -1,8 +1,11 @@
-"""Die Umgebung .venv einrichten: python tools/setup.py book | all | checks.
+"""Umgebungen einrichten: python tools/setup.py book | all | checks | <Kapitel>.
 
+Die drei Stufen liegen in .venv. Ein Kapitel mit eigener requirements.txt, weil deren Pakete
+groß sind oder nicht zum gemeinsamen Lock passen, bekommt .environments/<Kapitel>.
 Braucht nur die Standardbibliothek und läuft auf Linux, macOS und Windows.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+SCRIPTS = "Scripts" if os.name == "nt" else "bin"
+BIN = VENV / SCRIPTS
+ENVIRONMENTS = ROOT / ".environments"
 UV = "uv==0.13.9"
 # Jede Stufe enthält die vorige; die kleinste genügt, um das Buch zu bauen.
 LAYERS = {
@@ -48,28 +53,51 @@ def install(layer: str) -> None:
         subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-input", UV], check=True)
     wanted = list(LAYERS)[: list(LAYERS).index(layer) + 1]
     # requirements.txt enthält requirements-book.txt: zweimal zu nennen schadet nicht.
-    files = [argument for name in wanted for argument in ("-r", ROOT / LAYERS[name])]
-    print(f"Pakete der Stufe „{layer}“ installieren …", flush=True)
+    fill(VENV, [ROOT / LAYERS[name] for name in wanted], f"der Stufe „{layer}“")
+
+
+def fill(environment: Path, locks: list[Path], what: str) -> None:
+    """Installiert die Pakete der Locks in eine Umgebung."""
+    files = [argument for lock in locks for argument in ("-r", lock)]
+    print(f"Pakete {what} installieren …", flush=True)
     started = time.monotonic()
-    environment = {**os.environ, "VIRTUAL_ENV": str(VENV), "UV_PYTHON_DOWNLOADS": "never"}
+    variables = {**os.environ, "VIRTUAL_ENV": str(environment), "UV_PYTHON_DOWNLOADS": "never"}
     # Ohne vorübersetzte Dateien dauert jeder Import doppelt so lang.
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
     subprocess.run(
         # --no-deps: der Lock ist vollständig, nichts soll darüber hinaus dazukommen.
         [BIN / "uv", "pip", "install", "--no-deps", "--compile-bytecode", "--quiet", *files],
         check=True,
-        env=environment,
+        env=variables,
     )
     print(f"Fertig nach {time.monotonic() - started:.0f} s.", flush=True)
 
 
+def install_chapter(slug: str) -> None:
+    """Richtet die Umgebung eines Kapitels neu ein, wenn es einen Kernel hat, auch diesen."""
+    if not (BIN / "uv").exists() and not (BIN / "uv.exe").exists():
+        install("book")  # bringt uv mit
+    environment = ENVIRONMENTS / slug
+    venv.create(environment, with_pip=False, clear=True)
+    fill(environment, [ROOT / "examples" / slug / "requirements.txt"], f"des Kapitels {slug}")
+    python = environment / SCRIPTS / "python"
+    if subprocess.run([python, "-c", "import ipykernel"], capture_output=True).returncode == 0:
+        # Alle Kernel an einer Stelle; JUPYTER_PATH zeigt im Makefile dorthin.
+        folder = ENVIRONMENTS / "share" / "jupyter" / "kernels" / slug
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        kernel = {"argv": command, "display_name": slug, "language": "python"}
+        (folder / "kernel.json").write_text(json.dumps(kernel, indent=1), encoding="utf-8")
+
+
 def main() -> None:
-    """Prüft Python und installiert die genannte Stufe."""
-    if len(sys.argv) != 2 or sys.argv[1] not in LAYERS:
-        sys.exit(f"Aufruf: python tools/setup.py {' | '.join(LAYERS)}")
+    """Prüft Python und installiert die genannte Stufe oder die Umgebung des Kapitels."""
+    chapters = [path.parent.name for path in sorted(ROOT.glob("examples/*/requirements.txt"))]
+    if len(sys.argv) != 2 or sys.argv[1] not in [*LAYERS, *chapters]:
+        sys.exit(f"Aufruf: python tools/setup.py {' | '.join([*LAYERS, *chapters])}")
     check_python()
     try:
-        install(sys.argv[1])
+        (install if sys.argv[1] in LAYERS else install_chapter)(sys.argv[1])
     except subprocess.CalledProcessError:
         sys.exit("Die Installation ist gescheitert; der Grund steht darüber. Netz vorhanden?")
 
