@@ -69,7 +69,7 @@ node_modules: package-lock.json
 lighthouse: .venv/.checks book node_modules ## Startseite mit Lighthouse messen
 	@$(BIN)/python tools/lighthouse.py
 
-latest: .venv/.all ## Alle Kapitel mit den neuesten Versionen prüfen
+latest: .venv/.all $(ENVIRONMENTS) ## Alle Kapitel mit den neuesten Versionen prüfen
 	@$(BIN)/python tools/latest.py
 
 lock: .venv/.book ## Die Locks aus den *.in neu auflösen

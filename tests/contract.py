@@ -6,6 +6,7 @@ Eine neue Variante ist ein Eintrag in `VARIANTS`: ein Kontextmanager, der `ask` 
 
 import json
 import socket
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -130,6 +131,33 @@ def from_joblib_file() -> Iterator[Ask]:
 
 
 @contextmanager
+def from_onnx_file() -> Iterator[Ask]:
+    """Die ONNX-Datei in ihrer kleinen Umgebung; der Prozess beantwortet je Zeile eine Frage."""
+    command = ["python:onnx_model", "-m", "examples.onnx_model.predict", ARTIFACTS]
+    child = subprocess.Popen(
+        process._command(command),
+        cwd=process.ROOT,
+        env=process._environment(None),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+    def ask(payload: object) -> tuple[list[float], str]:
+        child.stdin.write(json.dumps(payload) + "\n")
+        child.stdin.flush()
+        reply = json.loads(child.stdout.readline())
+        if "detail" in reply:
+            raise Rejected([(p["field"], p["reason"]) for p in reply["detail"]])
+        answers = reply if isinstance(payload, list) else [reply]
+        (version,) = {answer["model_version"] for answer in answers}
+        return [answer["price_usd"] for answer in answers], version
+
+    with child:  # schließt die Eingabe; daran endet der Prozess
+        yield ask
+
+
+@contextmanager
 def over_http(command: list[str], env: dict | None = None) -> Iterator[Ask]:
     """Ein Dienst als eigener Prozess; `{port}` im Befehl wird ersetzt."""
     port = free_port()
@@ -208,6 +236,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "price_model": lambda: in_process("onnx"),
     "price_model with scikit-learn": lambda: in_process("sklearn"),
     "joblib_model": from_joblib_file,
+    "onnx_model": from_onnx_file,
     "gradio_app": from_gradio,
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),

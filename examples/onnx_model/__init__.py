@@ -1,0 +1,1 @@
+"""Das Preismodell als ONNX-Datei betreiben, ohne pandas und ohne scikit-learn."""

@@ -1,0 +1,127 @@
+"""Die ONNX-Datei antwortet ohne scikit-learn, und was schiefgeht, ist ein deutscher Satz."""
+
+import importlib.metadata
+import json
+import re
+import shutil
+import subprocess
+
+import onnx
+import pytest
+
+import process
+from examples.onnx_model import footprint, graph, latency
+from examples.price_model.predict import ARTIFACTS
+from examples.price_model.schema import EXAMPLE, MAX_BATCH
+
+PREDICT = ["python:onnx_model", "-m", "examples.onnx_model.predict"]
+MODEL = ARTIFACTS / "price_model.onnx"
+
+
+def lines(questions: bytes) -> list:
+    """Stellt je Zeile eine Frage an einen Prozess der kleinen Umgebung."""
+    command = process._command([*PREDICT, ARTIFACTS])
+    done = subprocess.run(command, cwd=process.ROOT, input=questions, capture_output=True)
+    assert not done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_small_environment_holds_neither_pandas_nor_scikit_learn():
+    script = "from importlib.util import find_spec as f; print(*map(f, ['pandas', 'sklearn']))"
+    assert process.output(["python:onnx_model", "-c", script]) == "None None\n"
+
+
+def test_shared_model_code_loads_in_the_small_environment():
+    script = "import examples.price_model.predict as m; print(m.load_model().version)"
+    assert process.output(["python:onnx_model", "-c", script]) == "1.0.0\n"
+
+
+def test_one_stone_gets_one_price_and_a_list_a_list():
+    one = json.loads(process.output([*PREDICT, ARTIFACTS, json.dumps(EXAMPLE)]))
+    many = json.loads(process.output([*PREDICT, ARTIFACTS, json.dumps([EXAMPLE] * 2)]))
+    assert one == {"price_usd": pytest.approx(2988, abs=1), "model_version": "1.0.0"}
+    assert many == [one, one]
+
+
+def test_every_line_is_answered_after_a_bad_one():
+    stone = json.dumps(EXAMPLE).encode()
+    bad = [b"carat=0.7", b"", b'{"cut": "\xff"}', b"[" * 100_000, b"[]", b"1" * 5000]
+    replies = lines(b"\n".join([*bad, stone]))
+    assert len(replies) == len(bad) + 1
+    assert all(set(reply) == {"detail"} for reply in replies[:-1])
+    assert replies[-1]["model_version"] == "1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("question", "reason"),
+    [
+        (json.dumps(EXAMPLE | {"cut": "Super"}), "Erlaubt ist: Fair"),
+        ("{", "kein gültiges JSON"),
+        ("", "kein gültiges JSON"),
+    ],
+)
+def test_bad_question_ends_with_its_reason(question, reason):
+    with pytest.raises(process.ProcessError, match=reason) as error:
+        process.output([*PREDICT, ARTIFACTS, question])
+    assert "Traceback" not in str(error.value)
+
+
+def missing(folder):
+    (folder / "price_model.onnx").unlink()
+
+
+def damaged(folder):
+    (folder / "price_model.onnx").write_bytes(MODEL.read_bytes()[:-100])
+
+
+def too_new(folder):
+    model = onnx.load(MODEL)
+    model.ir_version = 99
+    onnx.save(model, folder / "price_model.onnx")
+
+
+@pytest.mark.parametrize("spoil", [missing, damaged, too_new])
+def test_unusable_file_is_one_german_line(tmp_path, spoil):
+    folder = shutil.copytree(ARTIFACTS, tmp_path / "modell")
+    spoil(folder)
+    with pytest.raises(process.ProcessError, match=r"Modell in modell/ lässt sich nicht") as error:
+        process.output([*PREDICT, folder, json.dumps(EXAMPLE)])
+    assert "Traceback" not in str(error.value)
+
+
+def test_missing_model_names_the_command(tmp_path):
+    with pytest.raises(process.ProcessError, match="make model"):
+        process.output([*PREDICT, tmp_path, json.dumps(EXAMPLE)])
+
+
+def test_graph_has_a_box_for_every_node_and_an_arrow_for_every_edge():
+    model = onnx.load(MODEL)
+    labels, parents = graph.boxes(model.graph)
+    assert {"cut", "color", "clarity", "output"} <= set(labels)
+    assert {node.output[0] for node in model.graph.node} <= set(labels)
+    assert "carat, depth, table" in labels["carat"]
+    assert [name for name in labels if not parents[name]] == ["carat", "cut", "color", "clarity"]
+    assert all(parent in labels for sources in parents.values() for parent in sources)
+    assert any(re.search(r"\d+ Bäume, \d+ Knoten", label) for label in labels.values())
+
+
+def test_picture_is_written(tmp_path):
+    picture = tmp_path / "graph.png"
+    process.run(["python", "-m", "examples.onnx_model.graph", MODEL, picture])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_footprint_counts_every_dependency_once():
+    sizes = footprint.footprint(["pydantic", "pydantic"])
+    assert {"pydantic", "pydantic_core", "annotated-types"} <= set(sizes)
+    files = importlib.metadata.files("pydantic")
+    whole = sum(file.size or 0 for file in files if file.suffix != ".pyc")
+    assert sizes["pydantic"] == pytest.approx(whole / 1e6)
+    assert "mypy" not in sizes
+
+
+def test_latency_measures_one_stone_and_a_full_batch(monkeypatch):
+    monkeypatch.setattr(latency, "REPEATS", {1: 3, MAX_BATCH: 2})
+    times = latency.measure("onnx")
+    assert set(times) == {1, MAX_BATCH}
+    assert all(0 < each["p50"] <= each["p99"] for each in times.values())
