@@ -1,16 +1,20 @@
 """Gemessene Zahlen für die Seiten nach book/data/ schreiben: `make figures`.
 
-Seiten nennen sie mit der Rolle {measured}; keine Zahl wird von Hand getippt.
+Seiten nennen sie mit der Rolle {measured}; keine Zahl wird von Hand getippt. Dazu kommen
+Modell und Schema des Preisrechners, denn der Bau des Buches trainiert nicht.
 """
 
 import json
 import os
 import platform
+import shutil
 import sys
 from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# Was in einem Formular schiefgehen kann; die übrigen Gründe betreffen JSON.
+FORM_REASONS = ("missing", "float_type", "finite_number", "greater_than", "less_than_equal")
 
 
 def write(name: str, values: dict) -> None:
@@ -25,14 +29,30 @@ def write(name: str, values: dict) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
+def price_form(metadata: dict) -> str:
+    """Gibt als JSON zurück, was der Preisrechner über Fragen und Modell wissen muss."""
+    from examples.price_model.schema import REASONS, Stone
+
+    content = {
+        "model_version": metadata["model_version"],
+        "schema": Stone.model_json_schema(),
+        "ranges": metadata["ranges"],
+        "reasons": {name: REASONS[name] for name in FORM_REASONS},
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
 def main() -> None:
-    """Übernimmt die Zahlen des Preismodells aus seinen Metadaten."""
+    """Übernimmt die Zahlen des Preismodells aus seinen Metadaten und das Modell selbst."""
     sys.path.insert(0, str(ROOT))
-    from examples.price_model.predict import load_metadata
+    from examples.price_model.predict import ARTIFACTS, load_metadata
 
     metadata = load_metadata()
     wanted = ("model_version", "rows", "mae_usd", "r2", "onnx_max_difference_usd")
     write("price_model", {name: metadata[name] for name in wanted})
+    form = ROOT / "book" / "data" / "price_form.json"
+    form.write_text(price_form(metadata), encoding="utf-8")
+    shutil.copyfile(ARTIFACTS / "price_model.onnx", form.with_name("price_model.onnx"))
 
 
 if __name__ == "__main__":

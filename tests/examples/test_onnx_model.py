@@ -6,16 +6,21 @@ import re
 import shutil
 import subprocess
 
+import joblib
+import numpy as np
 import onnx
 import pytest
 
 import process
 from examples.onnx_model import footprint, graph, latency
-from examples.price_model.predict import ARTIFACTS
-from examples.price_model.schema import EXAMPLE, MAX_BATCH
+from examples.price_model.data import load_diamonds, split
+from examples.price_model.predict import ARTIFACTS, load_metadata, load_model
+from examples.price_model.schema import EXAMPLE, FEATURES, MAX_BATCH, Stone
+from tools import figures
 
 PREDICT = ["python:onnx_model", "-m", "examples.onnx_model.predict"]
 MODEL = ARTIFACTS / "price_model.onnx"
+PAGES = process.ROOT / "book" / "data"
 
 
 def lines(questions: bytes) -> list:
@@ -125,3 +130,19 @@ def test_latency_measures_one_stone_and_a_full_batch(monkeypatch):
     times = latency.measure("onnx")
     assert set(times) == {1, MAX_BATCH}
     assert all(0 < each["p50"] <= each["p99"] for each in times.values())
+
+
+def test_model_on_the_pages_is_the_trained_one(tmp_path):
+    shutil.copy(PAGES / "price_model.onnx", tmp_path)
+    shutil.copy(ARTIFACTS / "metadata.json", tmp_path)
+    _, X_test, _, _ = split(load_diamonds()[0])
+    stones = [Stone.model_construct(**row) for row in X_test[list(FEATURES)].to_dict("records")]
+    shown = load_model(folder=tmp_path).predict(stones)
+    trained = joblib.load(ARTIFACTS / "price_model.joblib").predict(X_test)
+    np.testing.assert_allclose(shown, trained, rtol=0, atol=0.05, err_msg="make figures aufrufen")
+
+
+def test_form_on_the_pages_asks_what_the_schema_asks():
+    shown = json.loads((PAGES / "price_form.json").read_text(encoding="utf-8"))
+    assert shown == json.loads(figures.price_form(load_metadata())), "make figures aufrufen"
+    assert tuple(shown["schema"]["properties"]) == FEATURES
