@@ -318,6 +318,19 @@ def test_broken_link_breaks_the_build(tree):
     assert_red(build(tree), r"book/index\.md.*konzepte\.md")
 
 
+def test_price_form_without_its_runtime_says_so_and_breaks_only_ci(tree, monkeypatch):
+    for name in ("price_form.json", "price_model.onnx"):
+        (tree / "book/data").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "book/data" / name, tree / "book/data" / name)
+    write(tree, "book/konzept.md", FILES["book/konzept.md"] + "\n:::{price-form}\n:::\n")
+    monkeypatch.delenv("CI", raising=False)
+    done = build(tree)
+    assert done.returncode == 0, done.stdout
+    assert "fehlt das Rechenwerk" in (tree / "_build/html/book/konzept.html").read_text("utf-8")
+    monkeypatch.setenv("CI", "true")
+    assert_red(build(tree), "fehlt das Rechenwerk. Abhilfe: npm installieren")
+
+
 def test_removed_marker_breaks_the_build(tree):
     edit(tree, EXAMPLE, "# Ende\n", "")
     assert_red(build(tree), r"book/konzept\.md.*# Ende")

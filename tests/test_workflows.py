@@ -18,7 +18,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 LABEL = "# Geprüft mit actionlint und zizmor, nicht ausgeführt"
 MAX_LINES = 60
 PINNED = re.compile(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
-STUBS = ("git", "chromium", "hunspell", "apt-get", "sudo")
+STUBS = ("git", "chromium", "npm", "hunspell", "apt-get", "sudo")
 
 
 def checked(tool: str, *arguments: str) -> None:
