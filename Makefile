@@ -4,6 +4,7 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	$$name -c "" 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
 MODEL := examples/price_model/artifacts/metadata.json
+KERAS := examples/tensorflow_savedmodel/artifacts/metadata.json
 PORT ?= 8000
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
 # Kapitel mit eigenem Lock bekommen eine eigene Umgebung.
@@ -16,7 +17,7 @@ export GRADIO_ANALYTICS_ENABLED := False
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help serve book lab model test lint unit notebooks site save-notebooks bench figures \
+.PHONY: help serve book lab model keras-model test lint unit notebooks site save-notebooks bench figures \
 	lighthouse lock latest clean
 
 help: ## Diese Übersicht
@@ -29,13 +30,19 @@ serve: book ## Das Buch bauen und unter http://127.0.0.1:8000 zeigen (anderer Po
 book: .venv/.book node_modules/onnxruntime-web ## Das Buch nach _build/html bauen
 	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 
-lab: .venv/.all model $(ENVIRONMENTS) ## JupyterLab mit den Notebooks öffnen
+lab: .venv/.all model $(ENVIRONMENTS) $(KERAS) ## JupyterLab mit den Notebooks öffnen
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
 model: $(MODEL) ## Das Preismodell trainieren
 
 $(MODEL): .venv/.all $(wildcard examples/price_model/*.py) requirements.txt
 	@$(BIN)/python -m examples.price_model.train
+
+keras-model: $(KERAS) ## Das Keras-Modell trainieren (richtet TensorFlow ein, gut 2 GB)
+
+$(KERAS): .environments/tensorflow_savedmodel/.ready $(MODEL) \
+		examples/tensorflow_savedmodel/train.py
+	@.environments/tensorflow_savedmodel/bin/python -m examples.tensorflow_savedmodel.train
 
 test: .venv/.checks ## Alles prüfen, was auch CI prüft
 	@$(BIN)/python tools/run_gates.py lint model unit notebooks book site
@@ -44,16 +51,16 @@ lint: .venv/.checks ## Stil von Code und Notebooks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-unit: .venv/.checks model $(ENVIRONMENTS) ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
+unit: .venv/.checks model $(ENVIRONMENTS) $(KERAS) ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/site --ignore tests/benchmarks tests
 
-notebooks: .venv/.checks model $(ENVIRONMENTS) ## Alle Notebooks ausführen und mit ihren Ausgaben vergleichen
+notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) ## Alle Notebooks ausführen und mit ihren Ausgaben vergleichen
 	@$(BIN)/python tools/run_nbval.py
 
 site: .venv/.checks model ## Die gebaute Seite im Browser prüfen
 	@$(BIN)/python -m pytest tests/site
 
-save-notebooks: .venv/.checks model $(ENVIRONMENTS) ## Notebooks ausführen und speichern (NOTEBOOKS="notebooks/x.ipynb")
+save-notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) ## Notebooks ausführen und speichern (NOTEBOOKS="notebooks/x.ipynb")
 	@$(BIN)/python tools/save_notebooks.py $(NOTEBOOKS)
 
 bench: .venv/.checks model ## Geschwindigkeit des FastAPI-Dienstes messen
@@ -89,7 +96,7 @@ lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	    -c requirements.txt -o $$folder/requirements.txt $$folder/requirements.in || exit 1; done
 
 clean: ## Alles Erzeugte löschen
-	@rm -rf .venv .environments _build examples/price_model/artifacts
+	@rm -rf .venv .environments _build examples/*/artifacts
 
 # Eine Stufe gilt als eingerichtet, solange ihr Lock nicht jünger ist.
 .venv/.book: requirements-book.txt tools/setup.py

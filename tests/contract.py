@@ -20,10 +20,13 @@ import pandas as pd
 
 import process
 from examples.joblib_model import store
-from examples.price_model.predict import ARTIFACTS, PriceModel, load_model
+from examples.price_model.predict import ARTIFACTS, PriceModel, load_metadata, load_model
 from examples.price_model.schema import EXAMPLE, MAX_BATCH, InvalidStoneError, parse
+from needs import skip_or_fail
 
 Ask = Callable[[object], tuple[list[float], str]]
+# Was richtig ist: (Preise, Modellversion) für gültige Steine, ohne Dienst gerechnet.
+Reference = Callable[[list[dict]], tuple[list[float], str]]
 
 
 class Rejected(Exception):  # noqa: N818 – im Vertrag heißt es so
@@ -229,6 +232,78 @@ def from_gradio() -> Iterator[Ask]:
         service.stop()
 
 
+def require_environment(slug: str) -> None:
+    """Überspringt, wenn die Umgebung eines Kapitels fehlt; in CI ist das ein Fehler."""
+    try:
+        process.output([f"python:{slug}", "-c", ""])
+    except process.ProcessError as error:
+        skip_or_fail(str(error))
+
+
+@contextmanager
+def from_tensorflow() -> Iterator[Ask]:
+    """Das SavedModel hinter der REST-Schnittstelle von TensorFlow Serving."""
+    require_environment("tensorflow_savedmodel")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/v1/models/price"
+    command = ["python:tensorflow_savedmodel", "-m", "examples.tensorflow_savedmodel.server"]
+    service = process.serve([*command, "--rest_api_port", port], url, timeout=60)
+    client = httpx.Client(timeout=30)
+
+    def ask(payload: object) -> tuple[list[float], str]:
+        # Der Umschlag kennt nur Listen; ein einzelner Stein ist eine mit einem Element.
+        single = isinstance(payload, dict)
+        content = json.dumps({"instances": [payload] if single else payload})
+        response = client.post(f"{url}:predict", content=content, headers=JSON)
+        body = response.json()
+        if response.is_client_error:
+            problems = [(p["field"], p["reason"]) for p in body["detail"]]
+            # Wer nur die Form von TensorFlow Serving kennt, erfährt dasselbe.
+            assert response.status_code == 400
+            assert body["error"] == "; ".join(f"{field}: {reason}" for field, reason in problems)
+            raise Rejected([(question_field(field, single), why) for field, why in problems])
+        response.raise_for_status()
+        (version,) = {answer["model_version"] for answer in body["predictions"]}
+        return [answer["price_usd"] for answer in body["predictions"]], version
+
+    def question_field(field: str, single: bool) -> str:
+        """Übersetzt ein Feld des Umschlags in das der Frage darin."""
+        if field == "instances":
+            return "body"
+        return "body" if single and field == "0" else field.removeprefix("0." if single else "")
+
+    try:
+        yield ask
+    finally:
+        client.close()
+        service.stop()
+
+
+def bare_model() -> Reference:
+    """Das Modell des Falls ohne Umwege: die Pipeline von scikit-learn."""
+    pipeline = joblib.load(ARTIFACTS / "price_model.joblib")
+    version = load_metadata()["model_version"]
+    return lambda stones: (pipeline.predict(pd.DataFrame(stones)).tolist(), version)
+
+
+def keras_model() -> Reference:
+    """Das Keras-Modell im Prozess seiner Umgebung; einmal für alle gültigen Fragen gefragt."""
+    known = {json.dumps(item) for question in VALID.values() for item in as_list(question)}
+    asked = sorted(known)
+    command = ["python:tensorflow_savedmodel", "-m", "examples.tensorflow_savedmodel.reference"]
+    answer = json.loads(process.output([*command, f"[{', '.join(asked)}]"]))
+    prices = dict(zip(asked, answer["prices"], strict=True))
+    return lambda stones: (
+        [prices[json.dumps(item)] for item in stones],
+        answer["model_version"],
+    )
+
+
+def as_list(question: object) -> list[dict]:
+    """Ein Stein als Liste mit einem Element; eine Liste bleibt, wie sie ist."""
+    return question if isinstance(question, list) else [question]
+
+
 JSON = {"Content-Type": "application/json"}
 FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--port", "{port}"]
 
@@ -238,7 +313,10 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "joblib_model": from_joblib_file,
     "onnx_model": from_onnx_file,
     "gradio_app": from_gradio,
+    "tensorflow_savedmodel": from_tensorflow,
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
 }
+# Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
+REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith("fastapi_service")]

@@ -3,15 +3,12 @@
 import json
 import math
 
-import joblib
-import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import contract
 from contract import HTTP_VARIANTS, INVALID, INVALID_BODIES, NOT_FINITE, VALID, VARIANTS, Rejected
-from examples.price_model.predict import ARTIFACTS, load_metadata
 from examples.price_model.schema import CATEGORIES, FEATURES
 
 TOLERANCE_USD = 0.05
@@ -24,9 +21,19 @@ PROPERTIES = settings(
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
-def ask(request):
-    with VARIANTS[request.param]() as ask:
+def variant(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def ask(variant):
+    with VARIANTS[variant]() as ask:
         yield ask
+
+
+@pytest.fixture(scope="module")
+def reference(variant, ask):
+    return contract.REFERENCES.get(variant, contract.bare_model)()
 
 
 @pytest.fixture(scope="module", params=HTTP_VARIANTS)
@@ -35,18 +42,12 @@ def ask_http(request):
         yield ask
 
 
-@pytest.fixture(scope="module")
-def bare_model():
-    return joblib.load(ARTIFACTS / "price_model.joblib")
-
-
 @pytest.mark.parametrize("name", VALID)
-def test_valid_question_gets_the_price_of_the_bare_model(ask, bare_model, name):
-    payload = VALID[name]
-    stones = payload if isinstance(payload, list) else [payload]
-    prices, version = ask(payload)
-    assert prices == pytest.approx(bare_model.predict(pd.DataFrame(stones)), abs=TOLERANCE_USD)
-    assert version == load_metadata()["model_version"]
+def test_valid_question_gets_the_price_of_the_bare_model(ask, reference, name):
+    expected, model_version = reference(contract.as_list(VALID[name]))
+    prices, version = ask(VALID[name])
+    assert prices == pytest.approx(expected, abs=TOLERANCE_USD)
+    assert version == model_version
 
 
 @pytest.mark.parametrize("name", [*INVALID, *NOT_FINITE])

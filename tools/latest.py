@@ -5,57 +5,92 @@ sie sind. Ausgaben werden nicht verglichen, die asserts in den Zellen und der Ve
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from run_nbval import metadata
+
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / "_build" / "latest"
 RESULTS = ROOT / "_build" / "latest.json"
 UV = Path(sys.executable).parent / "uv"
+SCRIPTS = "Scripts" if os.name == "nt" else "bin"
 SHOWN_LINES = 40
+
+
+def install(environment: Path, inputs: Path) -> list[list]:
+    """Befehle, die eine Umgebung mit den neuesten erlaubten Versionen anlegen."""
+    venv = [UV, "venv", "--quiet", "--seed", "-p", sys.executable, environment]
+    # Die *.in statt des Locks: ihre Obergrenzen gelten, sonst kommt das Neueste.
+    fill = [UV, "pip", "install", "--quiet", "--compile-bytecode"]
+    fill += ["--python", environment / SCRIPTS / "python"]
+    return [venv, [*fill, "--override", "tools/overrides.txt", "-r", inputs]]
+
+
+def own_environment(notebook: Path) -> list[list]:
+    """Befehle, die ein Kapitel mit eigener Umgebung einrichten; für alle anderen keine."""
+    folder = TREE / "examples" / notebook.stem
+    if not (folder / "requirements.in").exists():
+        return []
+    environments = TREE / ".environments"
+    python = environments / notebook.stem / SCRIPTS / "python"
+    commands = install(environments / notebook.stem, folder / "requirements.in")
+    if metadata(notebook).get("environment"):
+        kernel = ["ipykernel", "install", "--prefix", environments, "--name", notebook.stem]
+        commands.append([python, "-m", *kernel])
+    if (folder / "train.py").exists():
+        commands.append([python, "-m", f"examples.{notebook.stem}.train"])
+    return commands
 
 
 def prepare() -> Path:
     """Kopiert das Projekt, richtet darin die neuesten Versionen ein; gibt deren Python zurück."""
     shutil.rmtree(TREE, ignore_errors=True)
-    ignored = (".git", ".venv", "_build", "node_modules", "__pycache__", "artifacts", ".hypothesis")
+    ignored = (".git", ".venv", ".environments", "_build", "node_modules", "__pycache__")
+    ignored += ("artifacts", ".hypothesis")
     shutil.copytree(ROOT, TREE, ignore=shutil.ignore_patterns(*ignored))
     environment = TREE / ".venv"
-    subprocess.run([UV, "venv", "--quiet", "--seed", "-p", sys.executable, environment], check=True)
-    python = environment / "bin" / "python"
-    # Die *.in statt des Locks: ihre Obergrenzen gelten, sonst kommt das Neueste.
-    install = [UV, "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
-    install += ["--override", "tools/overrides.txt", "-r", "requirements.in"]
-    subprocess.run(install, cwd=TREE, check=True)
-    subprocess.run([python, "-m", "examples.price_model.train"], cwd=TREE, check=True)
+    python = environment / SCRIPTS / "python"
+    train = [python, "-m", "examples.price_model.train"]
+    for command in [*install(environment, TREE / "requirements.in"), train]:
+        subprocess.run(command, cwd=TREE, check=True)
     return python
 
 
-def newer(python: Path) -> list[str]:
-    """Nennt, was gegenüber dem Lock eine andere Version hat."""
-    locked = set((ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines())
-    freeze = [UV, "pip", "freeze", "--python", python]
-    found = subprocess.run(freeze, capture_output=True, encoding="utf-8", check=True).stdout
-    exact = {line.split(" ;")[0] for line in locked}
-    return sorted(set(found.splitlines()) - exact)
+def newer() -> list[str]:
+    """Nennt, was gegenüber den Locks eine andere Version hat."""
+    found = set()
+    for environment in (TREE / ".venv", *(TREE / ".environments").glob("*")):
+        folder = TREE if environment.name == ".venv" else TREE / "examples" / environment.name
+        python = environment / SCRIPTS / "python"
+        if not python.exists():
+            continue
+        lock = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
+        freeze = [UV, "pip", "freeze", "--python", python]
+        done = subprocess.run(freeze, capture_output=True, encoding="utf-8", check=True)
+        found |= set(done.stdout.splitlines()) - {line.split(" ;")[0] for line in lock}
+    return sorted(found)
 
 
-def failure(python: Path, slug: str) -> str:
+def failure(python: Path, notebook: Path) -> str:
     """Führt Notebook, Test und Vertrag eines Kapitels aus; gibt zurück, was scheiterte."""
     pytest = [python, "-m", "pytest", "-q", "-W", "default"]
     for command in (
-        [python, "tools/run_nbval.py", "--lax", f"notebooks/{slug}.ipynb"],
-        [*pytest, f"tests/examples/test_{slug}.py"],
-        [*pytest, "tests/test_contract.py", "-k", slug],
+        *own_environment(notebook),
+        [python, "tools/run_nbval.py", "--lax", notebook],
+        [*pytest, f"tests/examples/test_{notebook.stem}.py"],
+        [*pytest, "tests/test_contract.py", "-k", notebook.stem],
     ):
         done = subprocess.run(
             command, cwd=TREE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
         )
         if done.returncode:
-            shown = " ".join(str(part) for part in command[1:])
-            return "\n".join([f"$ python {shown}", *done.stdout.splitlines()[-SHOWN_LINES:]])
+            program, *arguments = command
+            shown = " ".join([Path(program).name, *map(str, arguments)])
+            return "\n".join([f"$ {shown}", *done.stdout.splitlines()[-SHOWN_LINES:]])
     return ""
 
 
@@ -64,9 +99,9 @@ def main() -> int:
     python = prepare()
     failures = {}
     for path in sorted((TREE / "notebooks").glob("*.ipynb")):
-        failures[path.stem] = failure(python, path.stem)
+        failures[path.stem] = failure(python, path)
         print(f"{path.stem:<30} {'rot' if failures[path.stem] else 'grün'}", flush=True)
-    result = {"newer": newer(python), "failures": failures}
+    result = {"newer": newer(), "failures": failures}
     RESULTS.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return int(any(failures.values()))
 

@@ -5,7 +5,6 @@ groß sind oder nicht zum gemeinsamen Lock passen, bekommt .environments/<Kapite
 Braucht nur die Standardbibliothek und läuft auf Linux, macOS und Windows.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -74,7 +73,7 @@ def fill(environment: Path, locks: list[Path], what: str) -> None:
 
 
 def install_chapter(slug: str) -> None:
-    """Richtet die Umgebung eines Kapitels neu ein, wenn es einen Kernel hat, auch diesen."""
+    """Richtet die Umgebung eines Kapitels neu ein, samt Kernel, wenn sie einen hat."""
     if not (BIN / "uv").exists() and not (BIN / "uv.exe").exists():
         install("book")  # bringt uv mit
     environment = ENVIRONMENTS / slug
@@ -83,11 +82,8 @@ def install_chapter(slug: str) -> None:
     python = environment / SCRIPTS / "python"
     if subprocess.run([python, "-c", "import ipykernel"], capture_output=True).returncode == 0:
         # Alle Kernel an einer Stelle; JUPYTER_PATH zeigt im Makefile dorthin.
-        folder = ENVIRONMENTS / "share" / "jupyter" / "kernels" / slug
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        kernel = {"argv": command, "display_name": slug, "language": "python"}
-        (folder / "kernel.json").write_text(json.dumps(kernel, indent=1), encoding="utf-8")
+        command = [python, "-m", "ipykernel", "install", "--prefix", ENVIRONMENTS, "--name", slug]
+        subprocess.run([*command, "--display-name", slug], check=True, capture_output=True)
 
 
 def main() -> None:
