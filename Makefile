@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Diese Übersicht
 	@echo "Modelle in Betrieb – Ziele:"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: book ## Das Buch bauen und unter http://127.0.0.1:8000 zeigen (anderer Port: PORT=8001)
 	@$(BIN)/python tools/site_server.py --port $(PORT)
@@ -108,5 +108,5 @@ clean: ## Alles Erzeugte löschen
 .venv/.checks: requirements-checks.txt .venv/.all
 	@$(PYTHON) tools/setup.py checks && touch $@
 
-.environments/%/.ready: examples/%/requirements.txt .venv/.book
+.environments/%/.ready: examples/%/requirements.txt | .venv/.book
 	@$(PYTHON) tools/setup.py $* && touch $@

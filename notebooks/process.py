@@ -130,8 +130,11 @@ def show(path: str, name: str | None = None) -> Markdown:
     return Markdown(f"```{LANGUAGES.get(Path(path).suffix, 'text')}\n{text.rstrip()}\n```")
 
 
-def screenshot(url: str, width: int = 1000, height: int = 700) -> Image | Markdown:
-    """Fotografiert `url` mit Chromium; ohne Browser erscheint ein Hinweis mit der Adresse."""
+def screenshot(url: str, alt: str, width: int = 1000, height: int = 700) -> Image | Markdown:
+    """Fotografiert `url` mit Chromium; `alt` sagt, was zu sehen ist.
+
+    Ohne Browser erscheint ein Hinweis mit der Adresse.
+    """
     from IPython.display import Image, Markdown
 
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -146,7 +149,7 @@ def screenshot(url: str, width: int = 1000, height: int = 700) -> Image | Markdo
         options += ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
         budget = ["--virtual-time-budget=15000", "--lang=de"]
         subprocess.run([browser, *options, *budget, url], capture_output=True, timeout=90)
-        return Image(picture.read_bytes(), format="png", width=width, alt="Bildschirmfoto")
+        return Image(picture.read_bytes(), format="png", width=width, alt=alt)
 
 
 def _command(command: list[str]) -> list[str]:

@@ -16,14 +16,26 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+import needs
+from texts import all_texts, spellings
+
 ROOT = Path(__file__).resolve().parent.parent
 SLUG = "tiny_model"
 NOTEBOOK = f"notebooks/{SLUG}.ipynb"
 EXAMPLE = f"examples/{SLUG}/predict.py"
+WORDS = "tests/prose/words.txt"
 PYTEST = ("-m", "pytest", "-q", "-p", "no:schemathesis", "-p", "no:cacheprovider")
 COPIED = [
     "_config.yml",
     "pyproject.toml",
+    "Makefile",
+    "README.md",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "LICENSE",
+    "LICENSE-TEXT.md",
+    ".ci/run",
+    ".github/workflows/check.yml",
     ".ipython/profile_default/ipython_kernel_config.py",
     "book/_ext",
     "book/_static",
@@ -31,10 +43,15 @@ COPIED = [
     "notebooks/conftest.py",
     "notebooks/process.py",
     "tests/nbval.cfg",
+    "tests/needs.py",
+    "tests/texts.py",
+    "tests/test_documents.py",
+    "tests/test_labels.py",
     "tests/test_layout.py",
     "tests/test_notebooks.py",
-    "tools/run_nbval.py",
-    "tools/save_notebooks.py",
+    "tests/test_prose.py",
+    "tests/test_workflows.py",
+    "tools",
 ]
 FILES = {
     "examples/__init__.py": "",
@@ -56,7 +73,9 @@ if __name__ == "__main__":
 ''',
     f"tests/examples/test_{SLUG}.py": "",
     "tests/contract.py": f'\nVARIANTS = {{\n    "{SLUG}": None,\n}}\n',
+    "CONTRIBUTING.md": "# Mitmachen\n\nDer Anfang ist `examples/<slug>/`.\n",
     "book/anhang/literatur.bib": "",
+    "book/anhang/glossar.yml": "- term: Endpunkt\n  definition: Hier.\n  avoid: [Endpoint]\n",
     "book/index.md": "# Kleines Buch\n\nWeiter zum [Konzept](konzept.md).\n",
     "book/konzept.md": f"""# Konzept
 
@@ -85,7 +104,9 @@ TOC = {
 CELLS = [
     f"""# Ein kleines Modell
 
-**Lernziele** Eins. **Dauer** Kurz. **Voraussetzungen** Keine.
+**Lernziele** Eins.
+**Dauer** Kurz.
+**Voraussetzungen** Keine.
 Zum [Konzept](../book/konzept.md), zum Beispiel `examples/{SLUG}/`.""",
     "![Ein Punkt auf einer Linie](../book/_static/mark.svg)",
     "## Ansehen\n\nDer Quelltext.",
@@ -105,7 +126,7 @@ answer["price_usd"]""",
     ("solution", "hide-cell", '2 * answer["price_usd"]'),
     "## Selbsttest\n\n" + "<details><summary>Antwort</summary>Ja.</details>\n" * 3,
     "## Aufräumen\n\nNichts zu tun.",
-    "## Zusammenfassung\n\nFertig. Die Versionen:",
+    "## Zusammenfassung\n\nFertig.\nDie Versionen:",
     ("versions", "import sys\n\nsys.version"),
 ]
 
@@ -166,6 +187,11 @@ def rules(tree: Path) -> subprocess.CompletedProcess:
     return run(tree, *PYTEST, "tests/test_notebooks.py", "tests/test_layout.py")
 
 
+def language(tree: Path) -> subprocess.CompletedProcess:
+    modules = ("tests/test_prose.py", "tests/test_labels.py", "tests/test_documents.py")
+    return run(tree, *PYTEST, *modules)
+
+
 # Je Regel für Notebooks ein Verstoß; er bekommt (Notebook, Codezellen).
 VIOLATIONS = {
     "every_code_cell_ran_in_order": lambda _, code: code[0].update(execution_count=2),
@@ -198,6 +224,40 @@ VIOLATIONS = {
 }
 
 
+# Je Regel für die Sprache ein Absatz, der sie verletzt, und was die Meldung nennt.
+FAULTS = {
+    "words_are_spelled_right": ("Ein Fehlre.", "Fehlre"),
+    "words_the_glossary_forbids_do_not_appear": (
+        "Der Endpoints-Test.",
+        "„Endpoints“ .* „Endpunkt“",
+    ),
+    "style_is_kept[address]": ("Hier können Sie klicken.", "„Sie“"),
+    "style_is_kept[we]": ("Als Nächstes sehen wir mehr.", "„wir“"),
+    "style_is_kept[quotes]": ("Das ist “falsch”.", "„““"),
+    "style_is_kept[dash]": ("Das ist - leider - falsch.", "„-“"),
+    "style_is_kept[space]": ("Das sind  zwei.", "„  “"),
+    "style_is_kept[no-break space]": ("Das ist z. B. falsch.", r"„z\. B\.“"),
+    "each_line_holds_one_sentence": ("Eins. Zwei.", "Zwei"),
+    "what_cannot_run_carries_the_label": ("## Lokal\n\nHier hilft `kind create cluster`.", "kind"),
+    "label_names_what_checked_it": ("## Vermerk\n\nGeprüft, nicht ausgeführt.", "nennt nicht"),
+}
+# Je Regel für die Dokumente eine Änderung: (Datei, alt, neu).
+EDITS = {
+    "named_targets_exist": ("README.md", "make lab", "make labor"),
+    "named_paths_exist": ("CONTRIBUTING.md", "examples/<slug>/", "beispiele/<slug>/"),
+    "blocks_hold_only_commands_that_are_checked": ("README.md", "make test\n", "rm -r .venv\n"),
+    "windows_needs_three_lines_each_and_the_workflow_runs_them": (
+        ".github/workflows/check.yml",
+        "jupyter-book build .",
+        "jupyter-book build book",
+    ),
+    "citation_is_complete": ("CITATION.cff", "license: MIT", "license: CC-BY-4.0"),
+    "licences_name_the_same_holder": ("LICENSE", "Die Mitwirkenden", "Ada"),
+    "changelog_is_sorted_by_kind": ("CHANGELOG.md", "### Hinzugefügt", "### Neu"),
+    "every_page_and_notebook_is_read": ("book/konzept.md", FILES["book/konzept.md"], ""),
+}
+
+
 @pytest.fixture(scope="module")
 def green(tmp_path_factory) -> Path:
     """Das kleine Buch ohne Fehler, mit gespeichertem Notebook."""
@@ -212,6 +272,11 @@ def green(tmp_path_factory) -> Path:
     nbformat.write(new_notebook(cells=list(cells())), tree / NOTEBOOK)
     done = save(tree)
     assert done.returncode == 0, done.stdout
+    used = {
+        form for text in all_texts(tree) for word, _ in text.words() for form in spellings(word)
+    }
+    listed = (ROOT / WORDS).read_text(encoding="utf-8").splitlines(keepends=True)
+    write(tree, WORDS, "".join(word for word in listed if word.strip() in used))
     return tree
 
 
@@ -228,7 +293,7 @@ def assert_red(done: subprocess.CompletedProcess, *places: str) -> None:
     assert not missing, f"Die Meldung nennt nicht {missing}:\n{done.stdout}"
 
 
-@pytest.mark.parametrize("gate", [build, compare, rules])
+@pytest.mark.parametrize("gate", [build, compare, rules, language])
 def test_small_book_is_green(tree, gate):
     done = gate(tree)
     assert done.returncode == 0, done.stdout
@@ -311,6 +376,38 @@ def test_every_rule_for_the_layout_goes_red(tree):
     written = (ROOT / "tests" / "test_layout.py").read_text(encoding="utf-8")
     names = re.findall(r"^def test_(\w+)", written, re.MULTILINE)
     assert_red(done, *(f"FAILED .*test_{name}" for name in names))
+
+
+def test_every_rule_for_language_and_documents_goes_red(tree):
+    needs.program("hunspell", "sudo apt install hunspell hunspell-de-de")
+    for name, old, new in EDITS.values():
+        edit(tree, name, old, new)
+    paragraphs = [text for text, _ in FAULTS.values()]
+    write(tree, "book/index.md", "\n\n".join([FILES["book/index.md"], *paragraphs]) + "\n")
+    write(tree, WORDS, "Aal\n" + (tree / WORDS).read_text(encoding="utf-8"))
+    done = language(tree)
+    red = {*FAULTS, *EDITS, "word_list_is_sorted_and_used"}
+    assert_red(done, *(f"FAILED .*test_{re.escape(name)}" for name in red), "enthält kein .* Aal")
+    assert_red(done, *(rf"book/index\.md.*{said}" for _, said in FAULTS.values()))
+    written = "".join(
+        (tree / f"tests/test_{module}.py").read_text(encoding="utf-8")
+        for module in ("prose", "labels", "documents")
+    )
+    tests = set(re.findall(r"^def test_(\w+)", written, re.MULTILINE))
+    styles = re.findall(r'^    "([a-z -]+)": \($', written, re.MULTILINE)
+    assert tests == {name.partition("[")[0] for name in red}
+    assert {f"style_is_kept[{style}]" for style in styles} < red
+
+
+def test_unsorted_word_list_goes_red(tree):
+    write(tree, WORDS, (tree / WORDS).read_text(encoding="utf-8") + "Aal\n")
+    assert_red(language(tree), r"Nach dem Alphabet steht vor „\w+“ noch „Aal“")
+
+
+def test_label_naming_a_program_nobody_calls_goes_red(tree):
+    label = "\n## Vermerk\n\nGeprüft mit niemand, nicht ausgeführt.\n"
+    write(tree, "book/index.md", FILES["book/index.md"] + label)
+    assert_red(language(tree), r"book/index\.md, Vermerk: Keine Prüfung ruft \['niemand'\] auf")
 
 
 def test_broken_link_breaks_the_build(tree):

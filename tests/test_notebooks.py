@@ -84,6 +84,13 @@ def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
+def test_outputs_are_cleaned_by_few_rules_with_reasons():
+    lines = (ROOT / "tests" / "nbval.cfg").read_text(encoding="utf-8").splitlines()
+    rules = [n for n, line in enumerate(lines) if line.startswith("[")]
+    assert len(rules) <= 8
+    complain([f"nbval.cfg: {lines[n]} ohne Grund davor" for n in rules if lines[n - 1][:1] != "#"])
+
+
 def test_every_code_cell_ran_in_order(code):
     # nbval vergleicht eine Zelle ohne Nummer gar nicht: ein leeres Notebook wäre immer grün.
     complain(

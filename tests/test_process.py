@@ -123,7 +123,7 @@ def test_show_fences_a_file_or_one_definition():
 
 def test_screenshot_without_browser_names_the_address(monkeypatch):
     monkeypatch.setattr(process, "BROWSERS", ())
-    assert "http://127.0.0.1:1/" in process.screenshot("http://127.0.0.1:1/").data
+    assert "http://127.0.0.1:1/" in process.screenshot("http://127.0.0.1:1/", "Eine Seite").data
 
 
 def test_missing_environment_is_named_with_its_remedy():

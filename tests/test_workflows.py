@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import needs
 from tools import report_latest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,13 +24,7 @@ STUBS = ("git", "chromium", "npm", "hunspell", "apt-get", "sudo")
 
 def checked(tool: str, *arguments: str) -> None:
     """Führt ein Prüfprogramm aus; fehlt es, wird übersprungen, in CI nicht."""
-    here = str(Path(sys.executable).parent)
-    program = shutil.which(tool, path=os.pathsep.join([here, os.environ.get("PATH", "")]))
-    if program is None:
-        message = f"{tool} fehlt. Abhilfe: make test richtet es ein"
-        if os.environ.get("CI"):
-            pytest.fail(message, pytrace=False)
-        pytest.skip(message)
+    program = needs.program(tool, "make test richtet es ein")
     done = subprocess.run([program, *arguments], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr
 

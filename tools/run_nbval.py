@@ -62,6 +62,8 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="*", type=Path, help="Vorgabe: alle")
     options = parser.parse_args()
     paths = [path.resolve() for path in options.notebooks]
+    if absent := [path.name for path in paths if not path.exists()]:
+        sys.exit(f"Gibt es nicht: {', '.join(absent)}")
     paths = paths or sorted((ROOT / "notebooks").glob("*.ipynb"))
     if options.python_only:
         more = {"requires", "environment"}

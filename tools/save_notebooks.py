@@ -110,6 +110,8 @@ def main() -> int:
     os.environ.setdefault("JUPYTER_PATH", str(ROOT / ".environments" / "share" / "jupyter"))
     failed = False
     named = [Path(argument) for argument in sys.argv[1:]]
+    if absent := [path.name for path in named if not path.exists()]:
+        sys.exit(f"Gibt es nicht: {', '.join(absent)}")
     for path in named or sorted((ROOT / "notebooks").glob("*.ipynb")):
         print(f"{path.name} …", flush=True)
         try:

@@ -67,7 +67,8 @@ def bind(port: int) -> socket.socket:
     Raises:
         OSError: Der Port ist belegt.
     """
-    listener = socket.socket()
+    # Mit Protokoll: sonst lässt asyncio Nagle an, und jede Antwort wartet 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     if sys.platform != "win32":
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((HOST, port))

@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 IMAGE_TYPES = {".png", ".jpg", ".jpeg", ".svg", ".webp", ".gif"}
-EMPTY_HEADER = re.compile(r"<th([^>]*)>\s*</th>")
+EMPTY_HEADER = re.compile(r"<th([^>]*)>\s*(?:<p>\s*</p>\s*)?</th>")
 SCROLLING_TABLE = '<div class="pst-scrollable-table-container"'
 
 
@@ -42,14 +42,16 @@ def add_alternatives(app: Sphinx, doctree: nodes.document) -> None:
             image["alt"] = alt
 
 
-def repair_tables(
+def repair_markup(
     app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
 ) -> None:
-    """Macht leere Kopfzellen zu gewöhnlichen und rollende Tabellen mit der Tastatur erreichbar."""
+    """Repariert Tabellen und Literatur für Tastatur und Vorleseprogramme."""
     if context.get("body"):
-        # pandas lässt die Kopfzelle über dem Index leer.
+        # pandas und MyST lassen die Kopfzelle über der ersten Spalte leer.
         body = EMPTY_HEADER.sub(r"<td\1></td>", context["body"])
-        context["body"] = body.replace(SCROLLING_TABLE, f'{SCROLLING_TABLE} tabindex="0"')
+        body = body.replace(SCROLLING_TABLE, f'{SCROLLING_TABLE} tabindex="0"')
+        # Die Rolle, die docutils Quellen gibt, ist veraltet; ihre Liste verlangt Einträge.
+        context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
 
 
 class Images(HTMLParser):
@@ -87,6 +89,6 @@ def refuse_images_without_text(app: Sphinx, exception: Exception | None) -> None
 def setup(app: Sphinx) -> dict[str, bool]:
     """Meldet die Erweiterung an."""
     app.connect("doctree-read", add_alternatives)
-    app.connect("html-page-context", repair_tables, priority=900)
+    app.connect("html-page-context", repair_markup, priority=900)
     app.connect("build-finished", refuse_images_without_text, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

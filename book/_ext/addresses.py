@@ -90,7 +90,7 @@ def write_entry_files(app: Sphinx, exception: Exception | None) -> None:
         f"<url><loc>{escape(urljoin(base, app.builder.get_target_uri(page)))}</loc></url>\n"
         for page in pages
     )
-    # sphinx-sitemap nennt nur die Seiten, die dieser Lauf neu geschrieben hat.
+    # Nicht mit sphinx-sitemap: es nennt nur die Seiten, die dieser Lauf neu geschrieben hat.
     (out / "sitemap.xml").write_text(
         '<?xml version="1.0" encoding="utf-8"?>\n'
         f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{urls}</urlset>\n',

@@ -116,6 +116,8 @@ def write_bundle(app: Sphinx, exception: Exception | None) -> None:
     if exception or app.builder.format != "html":
         return
     out = Path(app.outdir)
+    for template in out.glob("_static/*.html"):
+        template.unlink()  # Vorlagen des Themes, keine Seiten
     sources = [path for sheet in SHEETS for path in (out / "_static").glob(sheet)]
     used = used_names(out)
     pruned = [prune(COMMENT.sub("", path.read_text(encoding="utf-8")), used) for path in sources]

@@ -10,63 +10,106 @@ import os
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
+import numpy as np
 from fastapi import FastAPI
-from matplotlib.figure import Figure
 
 from examples.price_model.data import load_diamonds
 from examples.price_model.predict import load_metadata, load_model
 from examples.price_model.schema import EXAMPLE, FEATURES, InvalidStoneError, parse
 
-CUTS = {
-    "Fair": "ausreichend",
-    "Good": "gut",
-    "Very Good": "sehr gut",
-    "Premium": "hervorragend",
-    "Ideal": "ideal",
-}
-COLORS = {
-    "J": "leicht gelblich",
-    "I": "fast farblos",
-    "H": "fast farblos, kaum sichtbarer Ton",
-    "G": "fast farblos, obere Stufe",
-    "F": "farblos",
-    "E": "farblos, nur im Labor zu unterscheiden",
-    "D": "vollkommen farblos",
-}
-CLARITIES = {
-    "I1": "Einschlüsse mit bloßem Auge sichtbar",
-    "SI2": "Einschlüsse unter der Lupe leicht zu sehen",
-    "SI1": "Einschlüsse unter der Lupe sichtbar",
-    "VS2": "sehr kleine Einschlüsse",
-    "VS1": "sehr kleine Einschlüsse, schwer zu finden",
-    "VVS2": "winzige Einschlüsse",
-    "VVS1": "winzige Einschlüsse, kaum zu finden",
-    "IF": "innen lupenrein",
-}
 LABELS = {
     "carat": "Gewicht (Karat)",
-    "depth": "Gesamthöhe (% des Durchmessers)",
-    "table": "Tafelbreite (% des Durchmessers)",
     "cut": "Schliff",
     "color": "Farbe",
     "clarity": "Reinheit",
+    "depth": "Gesamthöhe (% des Durchmessers)",
+    "table": "Tafelbreite (% des Durchmessers)",
     "x": "Länge (mm)",
     "y": "Breite (mm)",
     "z": "Höhe (mm)",
 }
-SMALL = [0.3, "Premium", "G", "SI1", 61.0, 58.0, 4.32, 4.35, 2.65]
-LARGE = [2.01, "Very Good", "H", "VS2", 62.1, 57.0, 8.02, 8.06, 4.99]
-# Systemschriften: das voreingestellte Aussehen lädt Schriften aus dem Netz.
+HINTS = {
+    "carat": "Ein Karat sind 0,2 Gramm. Die Maße folgen dem Gewicht.",
+    "cut": "Wie gut der Stein das Licht zurückwirft.",
+    "color": "Je weniger Gelb, desto wertvoller.",
+    "clarity": "Wie leicht Einschlüsse unter zehnfacher Lupe zu finden sind.",
+}
+# Von der schlechtesten zur besten Stufe, wie im Schema.
+GRADES = {
+    "cut": {
+        "Fair": "viel Licht geht verloren",
+        "Good": "gute Brillanz",
+        "Very Good": "sehr gute Brillanz",
+        "Premium": "hervorragende Brillanz",
+        "Ideal": "höchste Brillanz",
+    },
+    "color": {
+        "J": "fast farblos, unterste Stufe",
+        "I": "fast farblos",
+        "H": "fast farblos",
+        "G": "fast farblos, oberste Stufe",
+        "F": "farblos, unterste Stufe",
+        "E": "farblos",
+        "D": "farblos, oberste Stufe",
+    },
+    "clarity": {
+        "I1": "sofort zu sehen",
+        "SI2": "leicht zu sehen",
+        "SI1": "zu sehen",
+        "VS2": "mit etwas Mühe zu sehen",
+        "VS1": "mit Mühe zu sehen",
+        "VVS2": "schwer zu finden",
+        "VVS1": "kaum zu finden",
+        "IF": "innen keine",
+    },
+}
+EXAMPLES = {
+    "Kleiner Stein": [0.3, "Premium", "G", "SI1", 61.0, 58.0, 4.32, 4.35, 2.65],
+    "Ein Karat, fast fehlerlos": [1.0, "Ideal", "D", "VVS1", 61.7, 56.0, 6.42, 6.45, 3.97],
+    "Großer Stein": [2.01, "Very Good", "H", "VS2", 62.1, 57.0, 8.02, 8.06, 4.99],
+}
+# Systemschriften statt Schriften aus dem Netz; dunklere Farben für genug Kontrast.
 THEME = gr.themes.Base(
     primary_hue="teal",
     font=["system-ui", "-apple-system", "Segoe UI", "sans-serif"],
     font_mono=["ui-monospace", "monospace"],
+).set(
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_300",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover_dark="*primary_800",
+    slider_color="*primary_700",
+    block_title_text_color="*body_text_color",
 )
+# Der Fokus soll zu sehen sein; eine Ablehnung steht über ihrem Feld, nicht auf ihm.
+CSS = """
+:focus-visible { outline: 2px solid var(--primary-500) !important; outline-offset: 2px; }
+.wrap:has(> .validation-error), .validation-error { position: static !important; width: 100%; }
+.validation-error { border: 1px solid; border-radius: 4px; margin-bottom: 4px; }
+.html-container { padding: 0; }
+"""
+# Für Vorleseprogramme: nur der deutsche Name des Feldes, und Neues wird angesagt.
+SCRIPT = """() => {
+    const improve = () => {
+        for (const input of document.querySelectorAll("input[aria-label*=' for ']"))
+            input.ariaLabel = input.ariaLabel.split(" for ")[1];
+        for (const place of document.querySelectorAll("#result, [data-testid=status-tracker]"))
+            place.ariaLive = "polite";
+    };
+    improve();
+    new MutationObserver(improve).observe(document.body, {childList: true, subtree: true});
+}"""
 
 # Einmal je Prozess, nicht je Anfrage.
 model = load_model()
-ranges = load_metadata()["ranges"]
-diamonds = load_diamonds()[0][["carat", "price"]]
+metadata = load_metadata()
+diamonds = load_diamonds()[0]
+# Länge · Breite · Höhe wächst mit dem Gewicht; wo nicht, hat sich jemand vertippt.
+volume = diamonds[["x", "y", "z"]].prod(axis="columns") / diamonds["carat"]
+MM3_PER_CARAT = volume.median()
+diamonds = diamonds[volume.between(0.9 * MM3_PER_CARAT, 1.1 * MM3_PER_CARAT)]
 
 
 def predict(question: dict | list) -> dict | list:
@@ -80,18 +123,32 @@ def predict(question: dict | list) -> dict | list:
     return answers if isinstance(question, list) else answers[0]
 
 
-def calculate(carat, cut, color, clarity, depth, table, x, y, z) -> tuple[str, Figure]:
-    """Gibt Preis und Vergleich als Text sowie das Bild dazu zurück."""
+def validate(carat, cut, color, clarity, depth, table, x, y, z) -> list[dict]:
+    """Sagt zu jedem Bedienelement, ob sein Wert gilt und warum nicht."""
     values = (carat, cut, color, clarity, depth, table, x, y, z)
+    reasons = {}
     try:
-        price = model.predict(parse(dict(zip(FEATURES, values, strict=True))))[0]
+        parse(dict(zip(FEATURES, values, strict=True)))
+        usual = x * y * z / MM3_PER_CARAT
+        if not 0.9 < carat / usual < 1.1:
+            reason = f"Ein Stein dieser Maße wiegt etwa {german(usual, 2)} Karat."
+            reasons = dict.fromkeys(("carat", "x", "y", "z"), reason)
     except InvalidStoneError as error:
-        lines = [f"{LABELS[p['field']]}: {p['reason']}" for p in error.problems]
-        raise gr.Error("<br>".join(lines), title="Bitte prüfen", print_exception=False) from None
+        reasons = {problem["field"]: problem["reason"] for problem in error.problems}
+    return [gr.validate(name not in reasons, reasons.get(name, "")) for name in FEATURES]
+
+
+def calculate(carat, cut, color, clarity, depth, table, x, y, z) -> tuple[str, str]:
+    """Gibt den Preis als Text und seine Lage unter ähnlichen Steinen als Bild zurück."""
+    values = (carat, cut, color, clarity, depth, table, x, y, z)
+    price = model.predict(parse(dict(zip(FEATURES, values, strict=True))))[0]
     similar = diamonds[diamonds["carat"].between(carat * 0.9, carat * 1.1)]["price"]
-    text = f"## {german(price)} US-Dollar\n\nModell {model.version}. "
+    text = (
+        f"## {german(price)} US-Dollar\n\n"
+        f"für {german(carat, 2)} Karat, {cut}, {color}, {clarity} (Modell {model.version}).\n\n"
+    )
     if similar.empty:
-        return text + "Kein Stein der Daten ist ähnlich schwer: Das Modell rät.", Figure()
+        return text + "Kein Stein der Daten ist ähnlich schwer: Das Modell rät.", ""
     text += (
         f"Unter {german(len(similar))} Steinen mit ähnlichem Gewicht (±10 %) "
         f"sind {100 * (similar < price).mean():.0f} % günstiger."
@@ -99,92 +156,115 @@ def calculate(carat, cut, color, clarity, depth, table, x, y, z) -> tuple[str, F
     return text, histogram(similar, price)
 
 
-def histogram(prices, price: float) -> Figure:
-    """Zeichnet, wo der Preis unter ähnlichen Steinen liegt."""
-    # Ohne pyplot: dessen gemeinsamer Zustand verträgt keine gleichzeitigen Anfragen.
-    figure = Figure(figsize=(6, 3), layout="constrained")
-    axes = figure.subplots()
-    axes.hist(prices, bins=30, color="#9cc9cc")
-    axes.axvline(price, color="#0b6e75", linewidth=3, label="dieser Stein")
-    axes.set(xlabel="Preis in US-Dollar", ylabel="Anzahl ähnlicher Steine")
-    axes.legend()
-    return figure
+def histogram(prices, price: float) -> str:
+    """Zeichnet, wo der Preis unter ähnlichen Steinen liegt, als SVG in Farben der Seite."""
+    top = max(prices.max(), price)
+    counts = np.histogram(prices, bins=30, range=(0, top))[0]
+    bars = "".join(
+        f'<rect x="{i}" y="{100 - height:.1f}" width="0.9" height="{height:.1f}"/>'
+        for i, height in enumerate(100 * counts / counts.max())
+    )
+    return f"""
+<div role="img" aria-label="Histogramm der Preise ähnlicher Steine von 0 bis {german(top)}
+US-Dollar; eine Linie zeigt diesen Stein bei {german(price)} US-Dollar.">
+<svg viewBox="0 0 30 100" preserveAspectRatio="none" width="100%" height="180" aria-hidden="true">
+<g fill="var(--primary-600)">{bars}</g>
+<rect x="{30 * price / top - 0.1:.2f}" width="0.2" height="100" fill="currentColor"/>
+</svg>
+<div style="display: flex; justify-content: space-between">
+<span>0</span><span>Preis in US-Dollar</span><span>{german(top)}</span></div>
+</div>
+<p>Balken: Anzahl ähnlicher Steine. Linie: dieser Stein.</p>"""
 
 
-def german(number: float) -> str:
-    """Schreibt eine ganze Zahl mit geschütztem, schmalem Leerzeichen."""
-    return f"{number:,.0f}".replace(",", "\u202f")
+def german(number: float, digits: int = 0) -> str:
+    """Schreibt eine Zahl mit Dezimalkomma und schmalem, geschütztem Leerzeichen."""
+    return f"{number:,.{digits}f}".translate({ord(","): "\u202f", ord("."): ","})
 
 
-class Slider(gr.Slider):
-    """Ein Regler, der jeden Wert durchreicht: Das Schema prüft und meldet auf Deutsch."""
-
-    is_template = True
-
-    def preprocess(self, payload: object) -> object:
-        """Prüft nichts; Gradios eigene Meldungen sind englisch."""
-        return payload
-
-
-class Dropdown(gr.Dropdown):
-    """Eine Liste, die jeden Wert durchreicht; siehe Slider."""
-
-    is_template = True
-
-    def preprocess(self, payload: object) -> object:
-        """Prüft nichts."""
-        return payload
+def control(name: str) -> gr.Slider | gr.Dropdown:
+    """Eine Liste erklärter Stufen oder ein Regler über den Bereich der Trainingsdaten."""
+    shared = {"value": EXAMPLE[name], "label": LABELS[name], "info": HINTS.get(name)}
+    if name in GRADES:
+        choices = [(f"{grade} – {meaning}", grade) for grade, meaning in GRADES[name].items()]
+        return gr.Dropdown(choices, **shared)
+    low, high = diamonds[name].min(), diamonds[name].max()
+    return gr.Slider(low, high, step=0.01, buttons=[], **shared)
 
 
-def slider(name: str) -> Slider:
-    """Ein Regler über den Bereich, den das Modell aus den Daten kennt."""
-    low, high = ranges[name]
-    return Slider(low, high, value=EXAMPLE[name], step=0.01, label=LABELS[name])
+def follow(carat: gr.Slider) -> str:
+    """Ein Skript für den Browser: die üblichen Maße zum Gewicht, ohne Umweg über den Server."""
+    usual = diamonds[["x", "y", "z"]].div(np.cbrt(diamonds["carat"]), axis="index").median()
+    return f"""(carat) => {{
+        const size = Math.cbrt(Math.min(Math.max(carat, {carat.minimum}), {carat.maximum}));
+        return {usual.round(3).to_list()}.map((mm) => Math.round(100 * mm * size) / 100);
+    }}"""
 
 
-def choice(name: str, grades: dict[str, str]) -> Dropdown:
-    """Eine Liste der Stufen, jede mit Erklärung, von der schlechtesten zur besten."""
-    choices = [(f"{grade} – {meaning}", grade) for grade, meaning in grades.items()]
-    return Dropdown(choices, value=EXAMPLE[name], label=LABELS[name])
+def build() -> gr.Blocks:
+    """Ordnet Eingaben und Ergebnis an und verbindet beide mit den Funktionen."""
+    with gr.Blocks(title="Preisrechner für Diamanten") as demo:
+        gr.Markdown(
+            "# Preisrechner für Diamanten\n\n"
+            f"Gelernt aus {german(metadata['rows']['train'])} Steinen. Bei anderen liegt "
+            f"die Schätzung im Mittel {german(metadata['mae_usd'])} US-Dollar daneben."
+        )
+        with gr.Row():
+            with gr.Column():
+                inputs = [control(name) for name in ("carat", "cut", "color", "clarity")]
+                with gr.Accordion("Maße", open=False):
+                    inputs += [control(name) for name in ("depth", "table", "x", "y", "z")]
+                button = gr.Button("Preis schätzen", variant="primary")
+            with gr.Column():
+                outputs = [
+                    gr.Markdown(label="Preis", elem_id="result"),
+                    gr.HTML(label="Lage unter ähnlichen Steinen"),
+                ]
+        inputs[0].input(None, inputs[0], inputs[-3:], js=follow(inputs[0]))
+        button.click(
+            calculate, inputs, outputs, api_name="calculate", validator=validate, preprocess=False
+        )
+        demo.load(calculate, inputs, outputs, api_visibility="private")
+        gr.api(predict, api_name="predict")
+        gr.Examples(
+            list(EXAMPLES.values()),
+            inputs,
+            outputs,
+            calculate,
+            run_on_click=True,
+            label="Beispiele",
+            example_labels=list(EXAMPLES),
+        )
+    return demo
 
 
-with gr.Blocks(title="Preisrechner für Diamanten") as demo:
-    gr.Markdown("# Preisrechner für Diamanten\n\nNeun Merkmale, ein geschätzter Preis.")
-    with gr.Row():
-        with gr.Column():
-            inputs = [
-                slider("carat"),
-                choice("cut", CUTS),
-                choice("color", COLORS),
-                choice("clarity", CLARITIES),
-            ]
-            with gr.Accordion("Maße", open=False):
-                inputs += [slider(name) for name in ("depth", "table", "x", "y", "z")]
-            button = gr.Button("Preis schätzen", variant="primary")
-        with gr.Column():
-            result = gr.Markdown("Noch kein Preis geschätzt.", elem_id="result")
-            plot = gr.Plot(label="Vergleich mit ähnlichen Steinen")
-    gr.Examples([SMALL, LARGE], inputs, label="Beispiele")
-    button.click(calculate, inputs, [result, plot], api_name="calculate")
-    gr.api(predict, api_name="predict")
+demo = build()
 
-demo.queue(default_concurrency_limit=4)
-
-app = FastAPI()
+# Die Seite /docs holt ihr Skript von einem fremden Server; hier braucht sie niemand.
+service = FastAPI(openapi_url=None)
 
 
-@app.get("/health/live")
+@service.get("/health/live")
 async def live() -> dict[str, str]:
     """Der Prozess lebt."""
     return {"status": "live"}
 
 
-@app.get("/health/ready")
+@service.get("/health/ready")
 async def ready() -> dict[str, str]:
     """Das Modell ist geladen, sonst wäre der Import gescheitert."""
     return {"status": "ready"}
 
 
 app = gr.mount_gradio_app(
-    app, demo, path="/", theme=THEME, footer_links=["api"], show_error=True, ssr_mode=False
+    service,
+    demo,
+    path="/",
+    theme=THEME,
+    css=CSS,
+    js=SCRIPT,
+    footer_links=[],  # die Seiten dahinter sind englisch
+    run_history=False,  # kein Verlauf im Browser eines gemeinsamen Rechners
+    show_error=False,  # ein unerwarteter Fehler verrät nichts; ein gr.Error erscheint trotzdem
+    max_file_size=1,  # sonst nähme der Server von jedem beliebig große Dateien an
 )

@@ -1,7 +1,5 @@
-"""Gemeinsames der Seitentests: das gebaute Buch, der lokale Server, ein Chromium für alle."""
+"""Gemeinsames der Seitentests: das gebaute Buch, der lokale Server."""
 
-import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -12,17 +10,6 @@ import uvicorn
 import yaml
 
 from tools import site_server
-
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-
-
-def skip_or_fail(reason: str) -> None:
-    """Überspringt den Test; in CI, wo alles da sein muss, schlägt er fehl."""
-    if os.environ.get("CI"):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -62,20 +49,3 @@ def base_url(site: Path) -> Iterator[str]:
     server.should_exit = True
     thread.join(timeout=10)
     listener.close()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator:
-    """Ein Chromium des Systems für alle Tests."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        skip_or_fail("Playwright fehlt. Abhilfe: make test richtet es ein")
-    if not CHROMIUM:
-        skip_or_fail("Chromium fehlt. Abhilfe: sudo apt install chromium")
-    with sync_playwright() as playwright:
-        # Als root läuft Chromium nur ohne Sandbox; besucht wird allein der eigene Rechner.
-        arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield chromium
-        chromium.close()

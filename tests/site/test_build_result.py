@@ -1,12 +1,16 @@
 """Das Ergebnis des Baus: alle Seiten, ihre Ausgaben, keine toten Verweise."""
 
 import json
+import re
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 EXTRA_PAGES = {"404", "index", "search"}
+SCRIPT = re.compile(r"<script[^>]*\bsrc=\"([^\"]+)")
+# Groß und hier ohne Aufgabe: Symbolschrift, Formelsatz, Widgets, Fernausführung.
+UNUSED = re.compile(r"fontawesome|mathjax|require|thebe", re.IGNORECASE)
 
 
 class Page(HTMLParser):
@@ -46,6 +50,14 @@ def test_pages_are_german_and_described(site, toc_pages):
         assert '<html lang="de"' in html, name
         assert '<meta name="description" content="' in html, f"{name}: Beschreibung fehlt"
         assert '<meta property="og:title"' in html, name
+
+
+def test_pages_load_only_scripts_they_use(site, toc_pages):
+    for name in toc_pages:
+        html = (site / f"{name}.html").read_text(encoding="utf-8")
+        scripts = [Path(urlsplit(link).path).name for link in SCRIPT.findall(html)]
+        assert not [script for script in scripts if UNUSED.search(script)], f"{name}: {scripts}"
+        assert ("copybutton.js" in scripts) == ('class="highlight' in html), f"{name}: Kopierknopf"
 
 
 def test_notebooks_show_all_their_outputs(site, toc_pages):
