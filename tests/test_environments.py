@@ -148,7 +148,7 @@ def test_missing_environment_skips_the_contract_but_not_in_ci(monkeypatch):
 )
 def test_only_who_runs_notebooks_waits_for_environments(ready, target, needed):
     (ready / "requirements.txt").touch()
-    for name in ("requirements-book.txt", "requirements-checks.txt"):
+    for name in ("requirements-book.txt", "requirements-checks.txt", "package-lock.json"):
         (ready / name).touch()
     keras = ready / "examples" / "tensorflow_savedmodel"
     keras.mkdir(exist_ok=True)

@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Was in einem Formular schiefgehen kann; die übrigen Gründe betreffen JSON.
+# Was in einem Formular falsch sein kann; die übrigen Gründe betreffen JSON.
 FORM_REASONS = ("missing", "float_type", "finite_number", "greater_than", "less_than_equal")
 
 

@@ -18,7 +18,7 @@ ENGINE = os.environ.get("PRICE_ENGINE", "onnx")
 
 
 def answer(model: PriceModel, question: str | bytes) -> dict | list[dict]:
-    """Beantwortet eine Frage in JSON wie ein Dienst: Preise oder unter „detail“ die Gründe."""
+    """Beantwortet eine Frage in JSON wie ein Dienst: Preise oder unter `detail` die Gründe."""
     try:
         payload = json.loads(question)
         prices = model.predict(parse(payload))

@@ -1,4 +1,4 @@
-"""Die ONNX-Datei antwortet ohne scikit-learn, und was schiefgeht, ist ein deutscher Satz."""
+"""Die ONNX-Datei antwortet ohne scikit-learn, und was falsch läuft, ist ein deutscher Satz."""
 
 import importlib.metadata
 import json
