@@ -44,7 +44,7 @@ async def ask_repeatedly(url: str, method: str, until: float, pause: float = 0) 
 async def measure(
     url: str, connections: int = 8, seconds: float = 2, probe: str | None = None
 ) -> dict[str, float]:
-    """Misst Anfragen je Sekunde sowie Median und 99. Perzentil der Latenz in ms.
+    """Zählt Anfragen, auch je Sekunde, und misst Median und 99. Perzentil der Latenz in ms.
 
     `probe` ist eine zweite Adresse, die währenddessen mit GET gefragt wird, etwa ein
     Health-Check; deren Median steht in `probe_median_ms`.
@@ -59,6 +59,7 @@ async def measure(
     elapsed = time.perf_counter() - started
     latencies = [latency * 1000 for run in runs for latency in run]
     return {
+        "requests": len(latencies),
         "per_second": len(latencies) / elapsed,
         "median_ms": statistics.median(latencies),
         "p99_ms": statistics.quantiles(latencies, n=100)[98],
