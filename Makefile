@@ -63,8 +63,9 @@ site: .venv/.checks model ## Die gebaute Seite im Browser prüfen
 save-notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) ## Notebooks ausführen und speichern (NOTEBOOKS="notebooks/x.ipynb")
 	@$(BIN)/python tools/save_notebooks.py $(NOTEBOOKS)
 
-bench: .venv/.checks model ## Geschwindigkeit des FastAPI-Dienstes messen
+bench: .venv/.checks model ## Geschwindigkeit der Dienste messen; die Zahlen stehen dann auf den Seiten
 	@$(BIN)/python -m tests.benchmarks.fastapi_service
+	@$(BIN)/python -m tests.benchmarks.web_apps
 
 figures: model ## Zahlen, Modell und Schema des Preisrechners für die Seiten übernehmen
 	@$(BIN)/python tools/figures.py

@@ -6,16 +6,11 @@ Endet mit 1 und schreibt nichts, wenn ein Verhältnis unter seiner Grenze liegt.
 import json
 import statistics
 import sys
-from pathlib import Path
 
-import psutil
+from tests.benchmarks.cores import pin  # richtet auch den Suchpfad ein
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT / "tools")]
-
-import figures  # noqa: E402
-
-import process  # noqa: E402
+import figures  # isort: skip
+import process  # isort: skip
 
 RUNS, SECONDS = 7, 1.5
 SERVICE, COMPARISON = "http://127.0.0.1:8104", "http://127.0.0.1:8114"
@@ -27,14 +22,7 @@ KINDS = {
     "sklearn_def": f"{COMPARISON}/sklearn-def",
     "dataframe": f"{COMPARISON}/dataframe",
 }
-CORES = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else []
 LOWEST_RATIOS = {"echo": 0.60, "dataframe": 15}
-
-
-def pin(number: int) -> None:
-    """Bindet diesen Prozess und was er startet an einen Kern; macOS kennt das nicht."""
-    if CORES:
-        psutil.Process().cpu_affinity([CORES[number]])
 
 
 def serve(app: str, url: str) -> process.Service:

@@ -1,0 +1,17 @@
+"""Ein Kern für den Dienst, einer für die Last: so misst jede Messung dasselbe."""
+
+import sys
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT / "tools")]
+
+CORES = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else []
+
+
+def pin(number: int) -> None:
+    """Bindet diesen Prozess und was er startet an einen Kern; macOS kennt das nicht."""
+    if CORES:
+        psutil.Process().cpu_affinity([CORES[number]])

@@ -1,0 +1,127 @@
+"""Die vier Webanwendungen vergleichen: Code, Start, Speicher, Durchsatz. Teil von `make bench`."""
+
+import ast
+import json
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import gradio_client
+import psutil
+
+from examples.price_model.schema import EXAMPLE
+from tests.benchmarks.cores import ROOT, pin  # richtet auch den Suchpfad ein
+
+import figures  # isort: skip
+import process  # isort: skip
+
+RUNS, SECONDS, CLIENTS = 3, 3, 8
+STREAMLIT = ["python", "-m", "streamlit", "run", "examples/streamlit_app/app.py"]
+WAITRESS = ["python", "-m", "waitress", "--listen=127.0.0.1:8103", "--threads=8", "--call"]
+UVICORN = ["python", "-m", "uvicorn", "--no-access-log"]
+APPS = {  # Name: (Befehl, Adresse, die antwortet, sobald der Dienst bereit ist)
+    "gradio_app": (
+        [*UVICORN, "examples.gradio_app.app:app", "--port", "8101"],
+        "http://127.0.0.1:8101/health/ready",
+    ),
+    "streamlit_app": (STREAMLIT, "http://127.0.0.1:8102/_stcore/health"),
+    "flask_service": (
+        [*WAITRESS, "examples.flask_service.app:create_app"],
+        "http://127.0.0.1:8103/health/ready",
+    ),
+    "fastapi_service": (
+        [*UVICORN, "examples.fastapi_service.app:app", "--port", "8104"],
+        "http://127.0.0.1:8104/health/ready",
+    ),
+}
+
+
+def code_lines(slug: str) -> int:
+    """Zählt die Zeilen von app.py ohne Leerzeilen, Kommentare und Docstrings."""
+    tree = ast.parse((ROOT / "examples" / slug / "app.py").read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body[0] = ast.Pass()
+    lines: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt | ast.expr) and not isinstance(node, ast.Pass):
+            lines |= {node.lineno, node.end_lineno}
+    return len(lines)
+
+
+def memory() -> float:
+    """Misst in MB, was der laufende Dienst samt Kindern für sich allein belegt."""
+    guards = {guard.pid for guard in psutil.Process().children()}
+    family = psutil.Process().children(recursive=True)
+    return sum(p.memory_full_info().uss for p in family if p.pid not in guards) / 1e6
+
+
+def rate(slug: str, url: str) -> float | None:
+    """Misst Antworten je Sekunde bei acht Fragenden; Streamlit hat keine API."""
+    if slug == "streamlit_app":
+        return None
+    root = url.split("/health")[0]
+    if slug != "gradio_app":
+        command = ["python", "-m", "examples.fastapi_service.load", f"{root}/predict"]
+        return json.loads(process.output([*command, "--seconds", str(SECONDS)]))["per_second"]
+
+    def ask_repeatedly(_: int) -> int:
+        client = gradio_client.Client(root, verbose=False, analytics_enabled=False)
+        answered, until = 0, time.monotonic() + SECONDS
+        while time.monotonic() < until:
+            client.predict(EXAMPLE, api_name="/predict")
+            answered += 1
+        client.close()
+        return answered
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        return sum(clients.map(ask_repeatedly, range(CLIENTS))) / SECONDS
+
+
+def measure() -> dict[str, dict]:
+    """Gibt je Anwendung die Mediane aus mehreren verschränkten Läufen zurück."""
+    found = {slug: {"start": [], "memory": [], "rate": []} for slug in APPS}
+    for run in range(RUNS):
+        print(f"Webanwendungen, Lauf {run + 1} von {RUNS} …", flush=True)
+        for slug, (command, url) in APPS.items():
+            pin(0)
+            started = time.monotonic()
+            service = process.serve(command, url, timeout=60)
+            found[slug]["start"].append(time.monotonic() - started)
+            pin(-1)
+            try:
+                found[slug]["rate"].append(rate(slug, url))
+                found[slug]["memory"].append(memory())
+            finally:
+                service.stop()
+    fastest = statistics.median(found["fastapi_service"]["rate"])
+    return {
+        slug: {
+            "code_lines": code_lines(slug),
+            "start_seconds": round(statistics.median(values["start"]), 1),
+            "memory_mb": round(statistics.median(values["memory"])),
+        }
+        | (
+            {"percent_of_fastapi": round(100 * statistics.median(values["rate"]) / fastest, 1)}
+            if None not in values["rate"]
+            else {}
+        )
+        for slug, values in found.items()
+    }
+
+
+def main() -> None:
+    """Misst, zeigt die Tabelle und schreibt die Zahlen für die Seiten."""
+    found = measure()
+    print(f"\n{'Anwendung':<18}{'Zeilen':>8}{'Start/s':>9}{'MB':>6}{'% FastAPI':>11}")
+    for slug, row in found.items():
+        share = row.get("percent_of_fastapi", "–")
+        measured = f"{row['code_lines']:>8}{row['start_seconds']:>9}{row['memory_mb']:>6}"
+        print(f"{slug:<18}{measured}{share:>11}")
+    figures.write("web_apps", found)
+
+
+if __name__ == "__main__":
+    main()
