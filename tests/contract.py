@@ -16,6 +16,7 @@ import gradio_client
 import httpx
 import joblib
 import pandas as pd
+from streamlit.testing.v1 import AppTest
 
 import process
 from examples.joblib_model import store
@@ -201,6 +202,26 @@ def from_gradio() -> Iterator[Ask]:
         service.stop()
 
 
+@contextmanager
+def from_streamlit() -> Iterator[Ask]:
+    """Die Streamlit-Anwendung ohne Browser: Frage eintragen, Knopf drücken, Antwort ablesen."""
+    script = process.ROOT / "examples" / "streamlit_app" / "app.py"
+    app = AppTest.from_file(script, default_timeout=60).run()
+
+    def ask(payload: object) -> tuple[list[float], str]:
+        app.text_area(key="question").set_value(json.dumps(payload))
+        app.button(key="ask").click().run()
+        assert not app.exception
+        body = json.loads(app.code[0].value)
+        if "detail" in body:
+            raise Rejected([(p["field"], p["reason"]) for p in body["detail"]])
+        answers = body if isinstance(payload, list) else [body]
+        (version,) = {answer["model_version"] for answer in answers}
+        return [answer["price_usd"] for answer in answers], version
+
+    yield ask
+
+
 JSON = {"Content-Type": "application/json"}
 FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--port", "{port}"]
 
@@ -209,6 +230,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "price_model with scikit-learn": lambda: in_process("sklearn"),
     "joblib_model": from_joblib_file,
     "gradio_app": from_gradio,
+    "streamlit_app": from_streamlit,
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
 }
