@@ -17,6 +17,7 @@ import gradio_client
 import httpx
 import joblib
 import pandas as pd
+from streamlit.testing.v1 import AppTest
 
 import process
 from examples.joblib_model import store
@@ -304,6 +305,26 @@ def as_list(question: object) -> list[dict]:
     return question if isinstance(question, list) else [question]
 
 
+@contextmanager
+def from_streamlit() -> Iterator[Ask]:
+    """Die Streamlit-Anwendung ohne Browser: Frage eintragen, Knopf drücken, Antwort ablesen."""
+    script = process.ROOT / "examples" / "streamlit_app" / "app.py"
+    app = AppTest.from_file(script, default_timeout=60).run()
+
+    def ask(payload: object) -> tuple[list[float], str]:
+        app.text_area(key="question").set_value(json.dumps(payload))
+        app.button(key="ask").click().run()
+        assert not app.exception
+        body = json.loads(app.code[0].value)
+        if "detail" in body:
+            raise Rejected([(p["field"], p["reason"]) for p in body["detail"]])
+        answers = body if isinstance(payload, list) else [body]
+        (version,) = {answer["model_version"] for answer in answers}
+        return [answer["price_usd"] for answer in answers], version
+
+    yield ask
+
+
 JSON = {"Content-Type": "application/json"}
 FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--port", "{port}"]
 
@@ -314,6 +335,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "onnx_model": from_onnx_file,
     "gradio_app": from_gradio,
     "tensorflow_savedmodel": from_tensorflow,
+    "streamlit_app": from_streamlit,
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
 }

@@ -19,7 +19,7 @@ APPS = {"gradio_app", "streamlit_app", "flask_service", "fastapi_service"}
 # Jeder Dienst hat feste Ports, damit Notebooks nebeneinander laufen können.
 PORTS = {
     "gradio_app": {8101, 8111, 8121},
-    "streamlit_app": {8102},
+    "streamlit_app": {8102, 8112},
     "flask_service": {8103, 8113},
     "fastapi_service": {8104, 8114, 8124},
     "tensorflow_savedmodel": {8108},

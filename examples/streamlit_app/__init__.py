@@ -1,0 +1,1 @@
+"""Der Preisrechner als Datenanwendung mit Streamlit."""
