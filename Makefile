@@ -16,8 +16,8 @@ export GRADIO_ANALYTICS_ENABLED := False
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help serve book lab model test lint unit notebooks site save-notebooks bench figures \
-	lighthouse lock latest clean
+.PHONY: help serve book lab model test lint unit notebooks site save-notebooks bench museum \
+	figures lighthouse lock latest clean
 
 help: ## Diese Übersicht
 	@echo "Modelle in Betrieb – Ziele:"
@@ -58,6 +58,9 @@ save-notebooks: .venv/.checks model $(ENVIRONMENTS) ## Notebooks ausführen und 
 
 bench: .venv/.checks model ## Geschwindigkeit des FastAPI-Dienstes messen
 	@$(BIN)/python -m tests.benchmarks.fastapi_service
+
+museum: .venv/.all ## Das Preismodell von heute in jedem Format ins Museum legen
+	@$(BIN)/python -m examples.pickle_model.museum add tests/artefacts/$$(date +%Y-%m)
 
 figures: model ## Zahlen des Preismodells für die Seiten übernehmen
 	@$(BIN)/python tools/figures.py
