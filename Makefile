@@ -17,8 +17,8 @@ export GRADIO_ANALYTICS_ENABLED := False
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help serve book lab model keras-model test lint unit notebooks site save-notebooks bench figures \
-	lighthouse lock latest clean
+.PHONY: help serve book lab model keras-model test lint unit notebooks site save-notebooks bench museum \
+	figures lighthouse lock latest clean
 
 help: ## Diese Übersicht
 	@echo "Modelle in Betrieb – Ziele:"
@@ -66,6 +66,9 @@ save-notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) ## Notebooks ausfü
 bench: .venv/.checks model ## Geschwindigkeit der Dienste messen; die Zahlen stehen dann auf den Seiten
 	@$(BIN)/python -m tests.benchmarks.fastapi_service
 	@$(BIN)/python -m tests.benchmarks.web_apps
+
+museum: .venv/.all ## Das Preismodell von heute in jedem Format ins Museum legen
+	@$(BIN)/python -m examples.pickle_model.museum add tests/artefacts/$$(date +%Y-%m)
 
 figures: model ## Zahlen, Modell und Schema des Preisrechners für die Seiten übernehmen
 	@$(BIN)/python tools/figures.py

@@ -5,13 +5,17 @@ Eine neue Variante ist ein Eintrag in `VARIANTS`: ein Kontextmanager, der `ask` 
 """
 
 import json
+import os
+import secrets
 import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
+from unittest import mock
 
 import gradio_client
 import httpx
@@ -20,7 +24,9 @@ import pandas as pd
 from streamlit.testing.v1 import AppTest
 
 import process
-from examples.joblib_model import store
+from examples.joblib_model import store as joblib_store
+from examples.pickle_model import signed, skops_store
+from examples.pickle_model import store as pickle_store
 from examples.price_model.predict import ARTIFACTS, PriceModel, load_metadata, load_model
 from examples.price_model.schema import EXAMPLE, MAX_BATCH, InvalidStoneError, parse
 from needs import skip_or_fail
@@ -122,9 +128,10 @@ def checked(model: PriceModel) -> Ask:
 
 
 @contextmanager
-def from_joblib_file() -> Iterator[Ask]:
-    """Das Modell aus der joblib-Datei mit Beipackzettel."""
-    with tempfile.TemporaryDirectory() as folder:
+def from_file(store: ModuleType) -> Iterator[Ask]:
+    """Das Modell aus einer Datei: gespeichert und wieder geladen von `store`."""
+    key = {signed.KEY: secrets.token_hex(signed.KEY_BYTES)}
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, key):
         store.save(joblib.load(ARTIFACTS / "price_model.joblib"), Path(folder))
         pipeline, version = store.load(Path(folder))
     model = PriceModel(
@@ -331,7 +338,9 @@ FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--por
 VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "price_model": lambda: in_process("onnx"),
     "price_model with scikit-learn": lambda: in_process("sklearn"),
-    "joblib_model": from_joblib_file,
+    "joblib_model": lambda: from_file(joblib_store),
+    "pickle_model": lambda: from_file(pickle_store),
+    "pickle_model with skops": lambda: from_file(skops_store),
     "onnx_model": from_onnx_file,
     "gradio_app": from_gradio,
     "tensorflow_savedmodel": from_tensorflow,

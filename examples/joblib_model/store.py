@@ -6,10 +6,12 @@ Fragen:    python -m examples.joblib_model.store predict ORDNER '{"carat": 0.7, 
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,24 +39,36 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save(pipeline: Pipeline, folder: Path) -> None:
-    """Schreibt Modell und Beipackzettel; bis zum Schluss gilt der alte Stand."""
+def write_together(folder: Path, files: dict[str, bytes]) -> list[str]:
+    """Schreibt Dateien, die zusammengehören; gibt ihre Namen zurück.
+
+    Geschrieben wird in Nebendateien: Bis zum Umbenennen am Schluss gilt der alte Stand.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    partial = {name: folder / f"{name}.{os.getpid()}.part" for name in (MODEL, MANIFEST)}
+    partial = {name: folder / f"{name}.{os.getpid()}.part" for name in files}
     try:
-        joblib.dump(pipeline, partial[MODEL], compress=3)
-        manifest = {
-            "model_version": MODEL_VERSION,
-            "sha256": sha256(partial[MODEL]),
-            "features": list(FEATURES),
-            "versions": {package: version(package) for package in PACKAGES},
-        }
-        partial[MANIFEST].write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        for name, path in partial.items():
+            path.write_bytes(files[name])
         for name, path in partial.items():
             path.replace(folder / name)
     finally:
         for path in partial.values():
             path.unlink(missing_ok=True)
+    return list(files)
+
+
+def save(pipeline: Pipeline, folder: Path) -> list[str]:
+    """Schreibt Modell und Beipackzettel; gibt die Namen der Dateien zurück."""
+    buffer = io.BytesIO()
+    joblib.dump(pipeline, buffer, compress=3)
+    manifest = {
+        "model_version": MODEL_VERSION,
+        "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+        "features": list(FEATURES),
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+    text = json.dumps(manifest, indent=2) + "\n"
+    return write_together(folder, {MODEL: buffer.getvalue(), MANIFEST: text.encode()})
 
 
 def load(folder: Path) -> tuple[Pipeline, str]:
@@ -82,9 +96,9 @@ def load(folder: Path) -> tuple[Pipeline, str]:
             raise UnusableModelError(message) from None
 
 
-def main() -> int:
+def command_line(description: str, save: Callable, load: Callable) -> int:
     """Führt `save` oder `predict` aus; Fehler sind eine Zeile und Rückgabewert 1."""
-    parser = argparse.ArgumentParser(description="Preismodell mit Beipackzettel")
+    parser = argparse.ArgumentParser(description=description)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("save").add_argument("folder", type=Path)
     predict = commands.add_parser("predict")
@@ -94,8 +108,8 @@ def main() -> int:
     try:
         if arguments.command == "save":
             X_train, _, y_train, _ = split(load_diamonds()[0])
-            save(build_pipeline().fit(X_train, y_train), arguments.folder)
-            print(f"{MODEL} und {MANIFEST} gespeichert.")
+            *first, last = save(build_pipeline().fit(X_train, y_train), arguments.folder)
+            print(f"{', '.join(first)} und {last} gespeichert.")
         else:
             stones = parse(json.loads(arguments.question))
             pipeline, _ = load(arguments.folder)
@@ -111,4 +125,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line("Preismodell mit Beipackzettel", save, load))

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import joblib
 import pytest
@@ -81,7 +82,7 @@ def test_failed_saving_keeps_the_old_model(folder, monkeypatch):
     def full_disk(*args, **options):
         raise OSError("Kein Platz mehr")
 
-    monkeypatch.setattr(store.joblib, "dump", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OSError, match="Kein Platz"):
         store.save("neu", folder)
     assert len(store.load(folder)[0].steps) == 2
