@@ -64,8 +64,8 @@ save-notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) ## Notebooks ausfü
 	@$(BIN)/python tools/save_notebooks.py $(NOTEBOOKS)
 
 bench: .venv/.checks model ## Geschwindigkeit der Dienste messen; die Zahlen stehen dann auf den Seiten
-	@$(BIN)/python -m tests.benchmarks.fastapi_service
-	@$(BIN)/python -m tests.benchmarks.web_apps
+	@PYTHONPATH=notebooks:tools $(BIN)/python -m tests.benchmarks.fastapi_service
+	@PYTHONPATH=notebooks:tools $(BIN)/python -m tests.benchmarks.web_apps
 
 museum: .venv/.all ## Das Preismodell von heute in jedem Format ins Museum legen
 	@$(BIN)/python -m examples.pickle_model.museum add tests/artefacts/$$(date +%Y-%m)

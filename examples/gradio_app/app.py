@@ -16,53 +16,8 @@ from fastapi import FastAPI
 from examples.price_model.data import load_diamonds
 from examples.price_model.predict import load_metadata, load_model
 from examples.price_model.schema import EXAMPLE, FEATURES, InvalidStoneError, parse
+from examples.price_model.words import GRADES, HINTS, LABELS, german
 
-LABELS = {
-    "carat": "Gewicht (Karat)",
-    "cut": "Schliff",
-    "color": "Farbe",
-    "clarity": "Reinheit",
-    "depth": "Gesamthöhe (% des Durchmessers)",
-    "table": "Tafelbreite (% des Durchmessers)",
-    "x": "Länge (mm)",
-    "y": "Breite (mm)",
-    "z": "Höhe (mm)",
-}
-HINTS = {
-    "carat": "Ein Karat sind 0,2 Gramm. Die Maße folgen dem Gewicht.",
-    "cut": "Wie gut der Stein das Licht zurückwirft.",
-    "color": "Je weniger Gelb, desto wertvoller.",
-    "clarity": "Wie leicht Einschlüsse unter zehnfacher Lupe zu finden sind.",
-}
-# Von der schlechtesten zur besten Stufe, wie im Schema.
-GRADES = {
-    "cut": {
-        "Fair": "viel Licht geht verloren",
-        "Good": "gute Brillanz",
-        "Very Good": "sehr gute Brillanz",
-        "Premium": "hervorragende Brillanz",
-        "Ideal": "höchste Brillanz",
-    },
-    "color": {
-        "J": "fast farblos, unterste Stufe",
-        "I": "fast farblos",
-        "H": "fast farblos",
-        "G": "fast farblos, oberste Stufe",
-        "F": "farblos, unterste Stufe",
-        "E": "farblos",
-        "D": "farblos, oberste Stufe",
-    },
-    "clarity": {
-        "I1": "sofort zu sehen",
-        "SI2": "leicht zu sehen",
-        "SI1": "zu sehen",
-        "VS2": "mit etwas Mühe zu sehen",
-        "VS1": "mit Mühe zu sehen",
-        "VVS2": "schwer zu finden",
-        "VVS1": "kaum zu finden",
-        "IF": "innen keine",
-    },
-}
 EXAMPLES = {
     "Kleiner Stein": [0.3, "Premium", "G", "SI1", 61.0, 58.0, 4.32, 4.35, 2.65],
     "Ein Karat, fast fehlerlos": [1.0, "Ideal", "D", "VVS1", 61.7, 56.0, 6.42, 6.45, 3.97],
@@ -175,11 +130,6 @@ US-Dollar; eine Linie zeigt diesen Stein bei {german(price)} US-Dollar.">
 <span>0</span><span>Preis in US-Dollar</span><span>{german(top)}</span></div>
 </div>
 <p>Balken: Anzahl ähnlicher Steine. Linie: dieser Stein.</p>"""
-
-
-def german(number: float, digits: int = 0) -> str:
-    """Schreibt eine Zahl mit Dezimalkomma und schmalem, geschütztem Leerzeichen."""
-    return f"{number:,.{digits}f}".translate({ord(","): "\u202f", ord("."): ","})
 
 
 def control(name: str) -> gr.Slider | gr.Dropdown:

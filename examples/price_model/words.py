@@ -48,6 +48,6 @@ GRADES = {
 }
 
 
-def german(number: float) -> str:
-    """Schreibt eine ganze Zahl mit geschütztem, schmalem Leerzeichen."""
-    return f"{number:,.0f}".replace(",", "\u202f")
+def german(number: float, digits: int = 0) -> str:
+    """Schreibt eine Zahl mit Dezimalkomma und schmalem, geschütztem Leerzeichen."""
+    return f"{number:,.{digits}f}".translate({ord(","): "\u202f", ord("."): ","})

@@ -1,12 +1,6 @@
 """Ein Kern für den Dienst, einer für die Last: so misst jede Messung dasselbe."""
 
-import sys
-from pathlib import Path
-
 import psutil
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT / "tools")]
 
 CORES = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else []
 

@@ -7,10 +7,10 @@ import json
 import statistics
 import sys
 
-from tests.benchmarks.cores import pin  # richtet auch den Suchpfad ein
+import figures
 
-import figures  # isort: skip
-import process  # isort: skip
+import process
+from tests.benchmarks.cores import pin
 
 RUNS, SECONDS = 7, 1.5
 SERVICE, COMPARISON = "http://127.0.0.1:8104", "http://127.0.0.1:8114"

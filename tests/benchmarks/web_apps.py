@@ -6,14 +6,13 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import figures
 import gradio_client
 import psutil
 
+import process
 from examples.price_model.schema import EXAMPLE
-from tests.benchmarks.cores import ROOT, pin  # richtet auch den Suchpfad ein
-
-import figures  # isort: skip
-import process  # isort: skip
+from tests.benchmarks.cores import pin
 
 RUNS, SECONDS, CLIENTS = 3, 3, 8
 STREAMLIT = ["python", "-m", "streamlit", "run", "examples/streamlit_app/app.py"]
@@ -38,7 +37,7 @@ APPS = {  # Name: (Befehl, Adresse, die antwortet, sobald der Dienst bereit ist)
 
 def code_lines(slug: str) -> int:
     """Zählt die Zeilen von app.py ohne Leerzeilen, Kommentare und Docstrings."""
-    tree = ast.parse((ROOT / "examples" / slug / "app.py").read_text(encoding="utf-8"))
+    tree = ast.parse((process.ROOT / "examples" / slug / "app.py").read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0]
