@@ -336,6 +336,8 @@ def send_file(page, content):
 def test_server_lives_and_listens_on_loopback_only(url):
     answer = httpx.get(f"{url}/_stcore/health")
     assert (answer.status_code, answer.text) == (200, "ok")
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url.replace('127.0.0.1', '127.0.0.2')}/_stcore/health")
 
 
 def test_page_is_german(page):
