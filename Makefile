@@ -63,9 +63,10 @@ site: .venv/.checks model ## Die gebaute Seite im Browser prüfen
 save-notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) ## Notebooks ausführen und speichern (NOTEBOOKS="notebooks/x.ipynb")
 	@$(BIN)/python tools/save_notebooks.py $(NOTEBOOKS)
 
-bench: .venv/.checks model ## Geschwindigkeit der Dienste messen; die Zahlen stehen dann auf den Seiten
+bench: .venv/.checks model $(ENVIRONMENTS) $(KERAS) ## Geschwindigkeit der Dienste messen; die Zahlen stehen dann auf den Seiten
 	@PYTHONPATH=notebooks:tools $(BIN)/python -m tests.benchmarks.fastapi_service
 	@PYTHONPATH=notebooks:tools $(BIN)/python -m tests.benchmarks.web_apps
+	@PYTHONPATH=notebooks:tools $(BIN)/python -m tests.benchmarks.persistence
 
 museum: .venv/.all ## Das Preismodell von heute in jedem Format ins Museum legen
 	@$(BIN)/python -m examples.pickle_model.museum add tests/artefacts/$$(date +%Y-%m)

@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 
 import uvicorn
+
 from site_server import HOST, SITE, bind, build_app
 
 LIGHTHOUSE = Path(__file__).resolve().parent.parent / "node_modules" / ".bin" / "lighthouse"

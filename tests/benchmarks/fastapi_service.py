@@ -8,7 +8,6 @@ import statistics
 import sys
 
 import figures
-
 import process
 from tests.benchmarks.cores import pin
 

@@ -6,10 +6,10 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import figures
 import gradio_client
 import psutil
 
+import figures
 import process
 from examples.price_model.schema import EXAMPLE
 from tests.benchmarks.cores import pin
