@@ -366,7 +366,7 @@ def test_every_rule_for_notebooks_goes_red(tree):
 
 def test_every_rule_for_the_layout_goes_red(tree):
     edit(tree, "_toc.yml", f"    sections:\n    - file: notebooks/{SLUG}\n", "")
-    edit(tree, "tests/test_layout.py", "{8102}", "{8101}")
+    edit(tree, "tests/test_layout.py", "{8108}", "{8101}")
     write(tree, "tests/contract.py", "\nVARIANTS = {}\n")
     write(tree, "tests/examples/test_ghost.py", "")
     write(tree, f"examples/{SLUG}/app.py", "PORT = 8101\n")

@@ -207,7 +207,7 @@ def visit(folder: Path, entry: dict) -> tuple[bool, str]:
             prices = [float(price) for price in predict(entry["stones"])]
         except Exception as error:  # woran es scheitert, ist der Befund
             reason = re.sub(r" from '.*?'", "", str(error).splitlines()[0])
-            return False, f"lädt nicht: {type(error).__name__}: {reason}"
+            return False, f"lädt nicht:\n  {type(error).__name__}: {reason}"
     differences = [abs(a - b) for a, b in zip(prices, entry["prices_usd"], strict=True)]
     # So herum geschrieben, damit auch NaN als Abweichung gilt.
     if not all(difference <= TOLERANCE_USD for difference in differences):

@@ -265,7 +265,7 @@ def test_exhibit_opens_with_the_prices_of_its_day(folder, entry):
         assert good, f"{folder.name}/{entry['file']}: {finding}"
     else:
         assert not good
-        assert finding.startswith("lädt nicht: AttributeError: ") and lost in finding
+        assert finding.startswith("lädt nicht:\n  AttributeError: ") and lost in finding
 
 
 def test_museum_is_small_and_every_file_has_its_provenance():
@@ -314,7 +314,7 @@ def test_moved_class_is_reported_without_a_path(wing, monkeypatch):
     monkeypatch.delattr(sys.modules["sklearn.pipeline"], "Pipeline")
     good, finding = visit(wing)["pickle"]
     assert not good
-    assert finding.startswith("lädt nicht: AttributeError: Can't get attribute 'Pipeline'")
+    assert finding.startswith("lädt nicht:\n  AttributeError: Can't get attribute 'Pipeline'")
     assert "site-packages" not in finding
 
 
