@@ -203,13 +203,19 @@ def from_gradio() -> Iterator[Ask]:
 
 JSON = {"Content-Type": "application/json"}
 FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--port", "{port}"]
+FLASK = ["python", "-m", "examples.flask_service.serve", "--port", "{port}"]
+GUNICORN = ["python", "-m", "gunicorn", "--config", "examples/flask_service/gunicorn_conf.py"]
 
 VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "price_model": lambda: in_process("onnx"),
     "price_model with scikit-learn": lambda: in_process("sklearn"),
     "joblib_model": from_joblib_file,
     "gradio_app": from_gradio,
+    "flask_service": lambda: over_http(FLASK),
+    "flask_service with gunicorn": lambda: over_http(
+        [*GUNICORN, "--preload", "--bind", "127.0.0.1:{port}"]
+    ),
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
 }
-HTTP_VARIANTS = [name for name in VARIANTS if name.startswith("fastapi_service")]
+HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(("flask_service", "fastapi_service"))]
