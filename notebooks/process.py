@@ -196,4 +196,5 @@ def _guard(command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_guard(sys.argv[1:]))
+    # Nicht sys.exit: Der Thread an der Pipe störte das Herunterfahren mit einer Meldung.
+    os._exit(_guard(sys.argv[1:]))

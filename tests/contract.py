@@ -334,6 +334,8 @@ def from_streamlit() -> Iterator[Ask]:
 
 JSON = {"Content-Type": "application/json"}
 FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--port", "{port}"]
+FLASK = ["python", "-m", "examples.flask_service.serve", "--port", "{port}"]
+GUNICORN = ["python", "-m", "gunicorn", "--config", "examples/flask_service/gunicorn_conf.py"]
 
 VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "price_model": lambda: in_process("onnx"),
@@ -345,9 +347,13 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "gradio_app": from_gradio,
     "tensorflow_savedmodel": from_tensorflow,
     "streamlit_app": from_streamlit,
+    "flask_service": lambda: over_http(FLASK),
+    "flask_service with gunicorn": lambda: over_http(
+        [*GUNICORN, "--preload", "--bind", "127.0.0.1:{port}"]
+    ),
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
-HTTP_VARIANTS = [name for name in VARIANTS if name.startswith("fastapi_service")]
+HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(("flask_service", "fastapi_service"))]

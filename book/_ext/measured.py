@@ -13,6 +13,7 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 def german(value: object) -> str:
     """Schreibt Zahlen mit Komma und geschütztem, schmalem Leerzeichen, anderes unverändert."""
     if isinstance(value, (int, float)):
+        value = int(value) if value == int(value) else value
         return f"{value:,}".replace(",", "\u202f").replace(".", ",")
     return str(value)
 

@@ -16,7 +16,7 @@ from tests.benchmarks.cores import pin
 
 RUNS, SECONDS, CLIENTS = 3, 3, 8
 STREAMLIT = ["python", "-m", "streamlit", "run", "examples/streamlit_app/app.py"]
-WAITRESS = ["python", "-m", "waitress", "--listen=127.0.0.1:8103", "--threads=8", "--call"]
+FLASK = ["python", "-m", "examples.flask_service.serve", "--port", "8103"]
 UVICORN = ["python", "-m", "uvicorn", "--no-access-log"]
 APPS = {  # Name: (Befehl, Adresse, die antwortet, sobald der Dienst bereit ist)
     "gradio_app": (
@@ -24,10 +24,7 @@ APPS = {  # Name: (Befehl, Adresse, die antwortet, sobald der Dienst bereit ist)
         "http://127.0.0.1:8101/health/ready",
     ),
     "streamlit_app": (STREAMLIT, "http://127.0.0.1:8102/_stcore/health"),
-    "flask_service": (
-        [*WAITRESS, "examples.flask_service.app:create_app"],
-        "http://127.0.0.1:8103/health/ready",
-    ),
+    "flask_service": (FLASK, "http://127.0.0.1:8103/health/ready"),
     "fastapi_service": (
         [*UVICORN, "examples.fastapi_service.app:app", "--port", "8104"],
         "http://127.0.0.1:8104/health/ready",

@@ -1,0 +1,1 @@
+"""Der Preisdienst mit Flask."""
