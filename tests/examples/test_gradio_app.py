@@ -216,6 +216,8 @@ def test_first_view_shows_a_price_without_foreign_requests_or_barriers(tab, url,
     tab.get_by_label("Höhe (mm)").first.wait_for()
     assert not violations(tab)
     assert tab.evaluate("document.documentElement.scrollWidth") == tab.viewport_size["width"]
+    picture = tab.get_by_role("img", name="Histogramm").bounding_box()
+    assert picture["x"] + picture["width"] <= tab.viewport_size["width"]
     assert not problems, "\n".join(problems)
 
 
@@ -230,6 +232,7 @@ def test_page_speaks_german_to_eyes_and_ears(page, url):
     english = r"\b(the|for|of|number|slider|range|reset|examples?|error|empty|label|use|with)\b"
     assert page.evaluate("document.documentElement.lang") == "de"
     assert "Reinheit" in spoken
+    assert page.locator("footer").count() == 0, "Die Seiten hinter der Fußzeile sind englisch"
     assert not re.findall(english, text, re.IGNORECASE)
     assert page.locator("#result").get_attribute("aria-live") == "polite"
 
