@@ -1,6 +1,7 @@
 """Die vier Webanwendungen vergleichen: Code, Start, Speicher, Durchsatz. Teil von `make bench`."""
 
 import ast
+import io
 import json
 import statistics
 import time
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import gradio_client
 import psutil
+from PIL import Image
 
 import figures
 import process
@@ -15,6 +17,8 @@ from examples.price_model.schema import EXAMPLE
 from tests.benchmarks.cores import pin
 
 RUNS, SECONDS, CLIENTS = 3, 3, 8
+GAP = 12
+PICTURE = process.ROOT / "book" / "_static" / "web_apps.webp"
 STREAMLIT = ["python", "-m", "streamlit", "run", "examples/streamlit_app/app.py"]
 FLASK = ["python", "-m", "examples.flask_service.serve", "--port", "8103"]
 UVICORN = ["python", "-m", "uvicorn", "--no-access-log"]
@@ -108,9 +112,28 @@ def measure() -> dict[str, dict]:
     }
 
 
+def photograph() -> None:
+    """Stellt die vier Anwendungen nebeneinander; Flask hat keine Seite, es zeigt seine Antwort."""
+    width, height = 1000, 700
+    sheet = Image.new("RGB", (2 * width + GAP, 2 * height + GAP), "#0b6e75")
+    pages = {"fastapi_service": "/docs", "flask_service": "/health/ready"}
+    for place, (slug, (command, url)) in enumerate(APPS.items()):
+        service = process.serve(command, url, timeout=60)
+        try:
+            address = url.split("/health")[0].split("/_stcore")[0] + pages.get(slug, "")
+            # Gradio und Streamlit bauen die Seite erst auf; die vollste Aufnahme ist die größte.
+            shots = [process.screenshot(address, slug, width, height).data for _ in range(4)]
+        finally:
+            service.stop()
+        corner = (place % 2 * (width + GAP), place // 2 * (height + GAP))
+        sheet.paste(Image.open(io.BytesIO(max(shots, key=len))).convert("RGB"), corner)
+    sheet.resize((width, height)).save(PICTURE, quality=80)
+
+
 def main() -> None:
-    """Misst, zeigt die Tabelle und schreibt die Zahlen für die Seiten."""
+    """Misst, fotografiert, zeigt die Tabelle und schreibt die Zahlen für die Seiten."""
     found = measure()
+    photograph()
     print(f"\n{'Anwendung':<18}{'Zeilen':>8}{'Start/s':>9}{'MB':>6}{'% FastAPI':>11}")
     for slug, row in found.items():
         share = row.get("percent_of_fastapi", "–")
