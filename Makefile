@@ -68,7 +68,7 @@ bench: .venv/.checks model $(ENVIRONMENTS) $(KERAS) ## Geschwindigkeit der Diens
 	@PYTHONPATH=notebooks:tools $(BIN)/python -m tests.benchmarks.web_apps
 	@PYTHONPATH=notebooks:tools $(BIN)/python -m tests.benchmarks.persistence
 
-museum: .venv/.all ## Das Preismodell von heute in jedem Format ins Museum legen
+museum: model .environments/tensorflow_savedmodel/.ready ## Modelle von heute in jedem Format ins Museum legen
 	@$(BIN)/python -m examples.pickle_model.museum add tests/artefacts/$$(date +%Y-%m)
 
 figures: model ## Zahlen, Modell und Schema des Preisrechners für die Seiten übernehmen

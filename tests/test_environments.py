@@ -1,6 +1,7 @@
 """Kapitel mit eigener Umgebung: eingerichtet, benutzt, und wenn sie fehlt, gesagt."""
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -162,40 +163,65 @@ def test_only_who_runs_notebooks_waits_for_environments(ready, target, needed):
 
 
 @pytest.fixture
-def latest(ready, monkeypatch):
+def latest(ready, monkeypatch, tmp_path):
     """tools/latest.py, das im Baum arbeitet und seine Befehle nur aufschreibt."""
     monkeypatch.syspath_prepend(ready / "tools")
     module = load(ready / "tools" / "latest.py")
-    module.TREE, module.called = ready, []
+    module.TREE, module.RESULTS, module.called = ready, tmp_path / "latest.json", []
+    module.broken = ""
 
     def note(command: list, **options: object) -> subprocess.CompletedProcess:
         module.called.append([str(part) for part in command])
-        return subprocess.CompletedProcess(command, 0, "")
+        return subprocess.CompletedProcess(command, int(module.broken in command), "kaputt")
 
     monkeypatch.setattr(module.subprocess, "run", note)
     return module
 
 
 def test_newest_versions_of_a_chapter_go_to_its_own_environment(latest, ready):
-    python = Path("python")
-    assert latest.failure(python, ready / NOTEBOOK) == ""
-    venv, fill, kernel, train, *checks = latest.called
+    assert latest.failure(latest.own_environment(ready / NOTEBOOK)) == ""
+    venv, fill, kernel, train = latest.called
     own = str(ready / ".environments" / SLUG)
     assert venv[1] == "venv" and venv[-1] == own
     assert fill[-1] == str(ready / "examples" / SLUG / "requirements.in")
     assert all(command[0].startswith(own) for command in (kernel, train))
     assert kernel[1:4] == ["-m", "ipykernel", "install"]
     assert train[1:] == ["-m", f"examples.{SLUG}.train"]
-    assert [command[0] for command in checks] == ["python"] * 3
 
 
 def test_chapter_without_own_environment_installs_nothing(latest, ready):
-    shutil.copy(ready / NOTEBOOK, ready / "notebooks" / "other.ipynb")
-    try:
-        latest.failure(Path("python"), ready / "notebooks" / "other.ipynb")
-    finally:
-        (ready / "notebooks" / "other.ipynb").unlink()
-    assert [command[0] for command in latest.called] == ["python"] * 3
+    assert latest.own_environment(ready / "notebooks" / "other.ipynb") == []
+
+
+@pytest.fixture
+def earlier(ready):
+    """Ein Kapitel, das vor dem mit eigener Umgebung an der Reihe ist."""
+    path = ready / "notebooks" / "another.ipynb"
+    yield shutil.copy(ready / NOTEBOOK, path)
+    path.unlink()
+
+
+def test_all_environments_are_ready_before_the_first_chapter(latest, ready, earlier, monkeypatch):
+    monkeypatch.setattr(latest, "prepare", lambda: Path("python"))
+    monkeypatch.setattr(latest, "newer", list)
+    assert latest.main() == 0
+    first = next(n for n, command in enumerate(latest.called) if command[0] == "python")
+    *setup, train = latest.called[:first]
+    assert train[1:] == ["-m", f"examples.{SLUG}.train"] and len(setup) == 3
+    assert [command[0] for command in latest.called[first:]] == ["python"] * 6
+
+
+def test_chapter_without_its_environment_is_red_and_the_others_go_on(
+    latest, ready, earlier, monkeypatch
+):
+    monkeypatch.setattr(latest, "prepare", lambda: Path("python"))
+    monkeypatch.setattr(latest, "newer", list)
+    latest.broken = "venv"
+    assert latest.main() == 1
+    failures = json.loads(latest.RESULTS.read_text(encoding="utf-8"))["failures"]
+    assert failures["another"] == ""
+    assert failures[SLUG].startswith("$ uv venv") and failures[SLUG].endswith("\nkaputt")
+    assert [command[0] for command in latest.called].count("python") == 3
 
 
 def test_environments_are_not_copied_for_the_newest_versions(latest, ready, tmp_path):

@@ -8,7 +8,6 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from sklearn.pipeline import Pipeline
 
 from examples.price_model.data import load_diamonds, split
 from examples.price_model.schema import FEATURES, InvalidStoneError, parse
+from examples.price_model.storage import write_together
 from examples.price_model.train import MODEL_VERSION, build_pipeline
 
 MODEL = "model.joblib"
@@ -37,24 +37,6 @@ def sha256(path: Path) -> str:
     """Gibt den Fingerabdruck einer Datei als Hexzeichen zurück."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_together(folder: Path, files: dict[str, bytes]) -> list[str]:
-    """Schreibt Dateien, die zusammengehören; gibt ihre Namen zurück.
-
-    Geschrieben wird in Nebendateien: Bis zum Umbenennen am Schluss gilt der alte Stand.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = {name: folder / f"{name}.{os.getpid()}.part" for name in files}
-    try:
-        for name, path in partial.items():
-            path.write_bytes(files[name])
-        for name, path in partial.items():
-            path.replace(folder / name)
-    finally:
-        for path in partial.values():
-            path.unlink(missing_ok=True)
-    return list(files)
 
 
 def save(pipeline: Pipeline, folder: Path) -> list[str]:

@@ -11,8 +11,9 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
-from examples.joblib_model.store import MANIFEST, UnusableModelError, write_together
+from examples.joblib_model.store import MANIFEST, UnusableModelError
 from examples.price_model.schema import FEATURES
+from examples.price_model.storage import write_together
 from examples.price_model.train import MODEL_VERSION
 
 SIGNATURE = "manifest.hmac"

@@ -1,7 +1,7 @@
 """Das Modell trainieren, prüfen und speichern: `make model`."""
 
+import io
 import json
-import os
 import platform
 import sys
 import time
@@ -25,6 +25,7 @@ from sklearn.preprocessing import OrdinalEncoder
 from examples.price_model.data import fingerprint, load_diamonds, split
 from examples.price_model.predict import ARTIFACTS
 from examples.price_model.schema import CATEGORIES, FEATURES
+from examples.price_model.storage import write_together
 
 # Ändert sich das Modell, ändert sich diese Nummer; sie steht in jeder Antwort.
 MODEL_VERSION = "1.0.0"
@@ -114,24 +115,17 @@ def train(folder: Path = ARTIFACTS) -> dict:
 
 
 def save(folder: Path, pipeline: Pipeline, onnx_model: ModelProto, metadata: dict) -> None:
-    """Schreibt alles in Nebendateien und benennt dann um: nie liegt ein halbes Modell da."""
-    folder.mkdir(parents=True, exist_ok=True)
-    writers = {
-        "price_model.joblib": lambda path: joblib.dump(pipeline, path),
-        "price_model.onnx": lambda path: path.write_bytes(onnx_model.SerializeToString()),
-        "metadata.json": lambda path: path.write_text(
-            json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        ),
+    """Schreibt Pipeline, ONNX-Fassung und Metadaten: nie liegt ein halbes Modell da."""
+    buffer = io.BytesIO()
+    joblib.dump(pipeline, buffer)
+    text = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
+    files = {
+        "price_model.joblib": buffer.getvalue(),
+        "price_model.onnx": onnx_model.SerializeToString(),
+        # Zuletzt umbenannt: Wo sie liegt, ist alles da.
+        "metadata.json": text.encode(),
     }
-    partial = {name: folder / f"{name}.{os.getpid()}.part" for name in writers}
-    try:
-        for name, write in writers.items():
-            write(partial[name])
-        for name, path in partial.items():
-            path.replace(folder / name)
-    finally:
-        for path in partial.values():
-            path.unlink(missing_ok=True)
+    write_together(folder, files)
 
 
 def main() -> int:

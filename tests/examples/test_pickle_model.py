@@ -1,8 +1,10 @@
 """Geladen wird nur, was die eigene Unterschrift trägt; das Museum öffnet sich noch."""
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 import skops.io
 
 import process
+from contract import require_environment
 from examples.joblib_model.store import MANIFEST, UnusableModelError
 from examples.pickle_model import museum, signed, skops_store, store
 from examples.price_model.predict import ARTIFACTS
@@ -23,6 +26,7 @@ SECRET = bytes(range(32))
 UNPACKERS = {store: "RestrictedUnpickler", skops_store: "loads"}
 MUSEUM = Path(__file__).resolve().parent.parent / "artefacts"
 MAX_MUSEUM_BYTES = 3_000_000
+MAX_SAVEDMODEL_BYTES = 300_000
 
 
 @pytest.fixture(autouse=True)
@@ -259,6 +263,8 @@ LOST = {
 
 @pytest.mark.parametrize(("folder", "entry"), EXHIBITS)
 def test_exhibit_opens_with_the_prices_of_its_day(folder, entry):
+    if museum.FORMATS[entry["format"]].environment:
+        require_environment(museum.FORMATS[entry["format"]].environment)
     good, finding = museum.visit(folder, entry)
     lost = LOST.get(f"{folder.name} {entry['format']}")
     if lost is None:
@@ -273,6 +279,8 @@ def test_museum_is_small_and_every_file_has_its_provenance():
         listed = {entry["file"] for entry in museum.provenance(folder)}
         assert {path.name for path in folder.iterdir()} == listed | {museum.PROVENANCE}
     assert sum(path.stat().st_size for path in MUSEUM.rglob("*.*")) < MAX_MUSEUM_BYTES
+    archives = list(MUSEUM.rglob("*.savedmodel.zip"))
+    assert archives and all(path.stat().st_size < MAX_SAVEDMODEL_BYTES for path in archives)
     assert {entry["format"] for entry in museum.provenance(MUSEUM / "2026-11")} >= set(
         museum.FORMATS
     )
@@ -284,22 +292,43 @@ def wing(tmp_path):
     return Path(shutil.copytree(MUSEUM / "2026-11", tmp_path / "2026-11"))
 
 
-def visit(wing):
-    return {entry["format"]: museum.visit(wing, entry) for entry in museum.provenance(wing)}
+@pytest.fixture
+def without_environment(monkeypatch, tmp_path):
+    """Ein Rechner, auf dem TensorFlow nicht eingerichtet ist."""
+    monkeypatch.setattr(museum, "ROOT", tmp_path / "anderswo")
 
 
-def test_changed_exhibit_is_not_opened(wing, monkeypatch):
-    path = wing / "price_model.pickle"
+def visit(wing, name):
+    (entry,) = (entry for entry in museum.provenance(wing) if entry["format"] == name)
+    return museum.visit(wing, entry)
+
+
+def replace(wing, name, data):
+    """Tauscht ein Stück samt Fingerabdruck aus, wie beim Einlegen einer schlechten Datei."""
+    entries = museum.provenance(wing)
+    (entry,) = (entry for entry in entries if entry["format"] == name)
+    (wing / entry["file"]).write_bytes(data)
+    entry["sha256"] = signed.hashlib.sha256(data).hexdigest()
+    (wing / museum.PROVENANCE).write_text(json.dumps(entries), encoding="utf-8")
+
+
+def command(*arguments):
+    return ["python", "-m", "examples.pickle_model.museum", *arguments]
+
+
+@pytest.mark.parametrize("name", ["pickle", "savedmodel"])
+def test_changed_exhibit_is_not_opened(wing, monkeypatch, name):
+    monkeypatch.setattr(museum.subprocess, "run", lambda *_, **__: pytest.fail("geöffnet"))
+    (path,) = wing.glob(f"price_model.{name}*")
     path.write_bytes(pickle.dumps(Trojan()))
     fired = len(FIRED)
-    good, finding = visit(wing)["pickle"]
-    assert not good and finding == "nicht geöffnet: Der Fingerabdruck passt nicht"
+    assert visit(wing, name) == (False, "nicht geöffnet: Der Fingerabdruck passt nicht")
     assert len(FIRED) == fired
 
 
 def test_missing_exhibit_is_reported(wing):
     (wing / "price_model.onnx").unlink()
-    assert visit(wing)["onnx"] == (False, "fehlt")
+    assert visit(wing, "onnx") == (False, "fehlt")
 
 
 @pytest.mark.parametrize("price", [1.0, float("nan")])
@@ -310,9 +339,15 @@ def test_other_prices_are_reported(wing, price):
     assert museum.visit(wing, entry) == (False, f"andere Preise: {opened}")
 
 
+def test_unknown_format_is_reported(wing):
+    entry = museum.provenance(wing)[0] | {"format": "hdf5"}
+    finding = "nicht geöffnet: Das Format hdf5 ist unbekannt"
+    assert museum.visit(wing, entry) == (False, finding)
+
+
 def test_moved_class_is_reported_without_a_path(wing, monkeypatch):
     monkeypatch.delattr(sys.modules["sklearn.pipeline"], "Pipeline")
-    good, finding = visit(wing)["pickle"]
+    good, finding = visit(wing, "pickle")
     assert not good
     assert finding.startswith("lädt nicht:\n  AttributeError: Can't get attribute 'Pipeline'")
     assert "site-packages" not in finding
@@ -320,7 +355,7 @@ def test_moved_class_is_reported_without_a_path(wing, monkeypatch):
 
 def test_warning_of_a_new_version_is_part_of_the_finding(wing, monkeypatch):
     monkeypatch.setattr("sklearn.base.__version__", "9.9.9")
-    assert visit(wing)["pickle"] == (
+    assert visit(wing, "pickle") == (
         True,
         "gleiche Preise, mit Warnung: InconsistentVersionWarning",
     )
@@ -328,27 +363,135 @@ def test_warning_of_a_new_version_is_part_of_the_finding(wing, monkeypatch):
 
 def test_adding_again_leaves_everything_untouched(wing):
     before = {path.name: path.read_bytes() for path in wing.iterdir()}
-    command = ["python", "-m", "examples.pickle_model.museum", "add", wing]
-    assert process.output(command) == "Eingelegt: nichts, alles da\n"
+    assert process.output(command("add", wing)) == "Eingelegt: nichts, alles da\n"
     assert {path.name: path.read_bytes() for path in wing.iterdir()} == before
 
 
 def test_adding_fills_a_new_wing(tmp_path):
+    require_environment("tensorflow_savedmodel")
     assert museum.add(tmp_path / "neu", ["pickle"]) == ["pickle"]
-    assert museum.add(tmp_path / "neu", museum.FORMATS) == ["joblib", "skops", "onnx"]
-    assert set(visit(tmp_path / "neu").values()) == {(True, "gleiche Preise")}
+    added = museum.add(tmp_path / "neu", museum.FORMATS)
+    assert added == ["joblib", "skops", "onnx", "savedmodel"]
+    findings = {visit(tmp_path / "neu", name) for name in museum.FORMATS}
+    assert findings == {(True, "gleiche Preise")}
 
 
 def test_visit_prints_a_finding_per_exhibit(wing):
-    command = ["python", "-m", "examples.pickle_model.museum", "visit", wing, "onnx", "pickle"]
-    assert process.output(command).splitlines() == [
-        "price_model.pickle   gleiche Preise",
-        "price_model.onnx     gleiche Preise",
+    assert process.output(command("visit", wing, "onnx", "pickle")).splitlines() == [
+        "price_model.pickle gleiche Preise",
+        "price_model.onnx   gleiche Preise",
     ]
 
 
 def test_lost_exhibit_makes_the_visit_fail(wing):
     (wing / "price_model.skops").write_bytes(b"")
-    command = ["python", "-m", "examples.pickle_model.museum", "visit", wing]
     with pytest.raises(process.ProcessError, match=r"price_model\.skops +nicht geöffnet"):
-        process.output(command)
+        process.output(command("visit", wing, "skops", "onnx"))
+
+
+def run_here(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["museum", *map(str, arguments)])
+    return museum.main()
+
+
+def test_missing_environment_is_a_hint_unless_the_format_was_named(
+    wing, monkeypatch, capsys, without_environment
+):
+    hint = (
+        "price_model.savedmodel.zip übersprungen: Es fehlt die Umgebung. "
+        "Abhilfe: python tools/setup.py tensorflow_savedmodel\n"
+    )
+    assert run_here(monkeypatch, "visit", wing) == 0
+    assert capsys.readouterr().out.endswith(f"gleiche Preise\n{hint}")
+    assert run_here(monkeypatch, "visit", wing, "savedmodel") == 1
+    assert capsys.readouterr().out == hint
+
+
+def test_nothing_is_added_when_an_environment_is_missing(
+    tmp_path, monkeypatch, capsys, without_environment
+):
+    assert run_here(monkeypatch, "add", tmp_path / "neu") == 1
+    assert capsys.readouterr().err == (
+        "Es fehlt die Umgebung. Abhilfe: python tools/setup.py tensorflow_savedmodel\n"
+    )
+    assert not (tmp_path / "neu").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["visit", "{wing}/leer"], "In leer/ liegt kein Stück: provenance.json"),
+        (["visit", "{wing}", "onnx"], "provenance.json in 2026-11/ ist kein gültiges JSON."),
+        (["visit", "{old}", "savedmodel"], "In 2024-11/ liegt kein Stück: savedmodel"),
+    ],
+)
+def test_unusable_folder_is_one_german_line(wing, arguments, reason):
+    (wing / museum.PROVENANCE).write_text("[{", encoding="utf-8")
+    places = [argument.format(wing=wing, old=MUSEUM / "2024-11") for argument in arguments]
+    with pytest.raises(process.ProcessError) as error:
+        process.output(command(*places))
+    assert str(error.value) == f"Befehl endete mit 1:\n{reason}"
+
+
+def test_folder_is_packed_the_same_way_every_time(tmp_path):
+    for name in ("eins", "zwei"):
+        (tmp_path / name / "variables").mkdir(parents=True)
+    for name in ("b", "a", "variables/c"):
+        (tmp_path / "eins" / name).write_text(name)
+    for name in ("variables/c", "a", "b"):
+        (tmp_path / "zwei" / name).write_text(name)
+    os.utime(tmp_path / "zwei" / "a", (0, 10**9))
+    (tmp_path / "zwei" / "b").chmod(0o600)
+    first, second = museum.pack(tmp_path / "eins"), museum.pack(tmp_path / "zwei")
+    assert first == second
+    museum.unpack(first, tmp_path / "drei")
+    assert (tmp_path / "drei" / "variables" / "c").read_text() == "variables/c"
+
+
+def archive():
+    return (MUSEUM / "2026-11" / "price_model.savedmodel.zip").read_bytes()
+
+
+def flipped(data, at):
+    return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (lambda: b"", "beschädigt"),
+        (lambda: b"kein Archiv", "beschädigt"),
+        (lambda: archive()[:-100], "beschädigt"),
+        (lambda: archive()[:9000], "beschädigt"),
+        (lambda: flipped(archive(), 5000), "beschädigt"),
+        (lambda: museum.pack(MUSEUM / "2024-11"), "kein SavedModel"),
+    ],
+    ids=["empty", "text", "no end", "half", "one byte", "something else"],
+)
+def test_broken_archive_is_explained(data, reason):
+    with pytest.raises(museum.MuseumError, match=reason):
+        museum.load_savedmodel(data())
+
+
+def test_broken_archive_is_reported_from_its_environment(wing):
+    require_environment("tensorflow_savedmodel")
+    replace(wing, "savedmodel", b"kein Archiv")
+    finding = "lädt nicht: Die ZIP-Datei ist beschädigt"
+    assert visit(wing, "savedmodel") == (False, finding)
+    with pytest.raises(process.ProcessError, match=finding):
+        process.output(command("visit", wing, "savedmodel"))
+
+
+def test_failing_environment_gives_its_last_line(wing, monkeypatch):
+    require_environment("tensorflow_savedmodel")
+    monkeypatch.setenv("PYTHONPATH", str(wing))
+    (wing / "tensorflow.py").write_text("raise SystemExit('Kein Speicher mehr')")
+    assert visit(wing, "savedmodel") == (False, "lädt nicht:\n  Kein Speicher mehr")
+    monkeypatch.setattr(museum, "call", lambda *_: subprocess.CompletedProcess([], -9, "", ""))
+    assert visit(wing, "savedmodel") == (False, "lädt nicht:\n  ohne Meldung beendet")
+
+
+def test_museum_needs_only_what_it_opens():
+    """Auch dort, wo die Pakete der anderen Formate fehlen, öffnet sich das eigene."""
+    script = "import examples.pickle_model.museum, sys; print({'onnx', 'skops'} & set(sys.modules))"
+    assert process.output(["python", "-c", script]) == "set()\n"

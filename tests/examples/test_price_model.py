@@ -68,10 +68,14 @@ def test_differing_onnx_saves_nothing(tmp_path, monkeypatch):
 def test_interrupted_saving_keeps_the_old_model(tmp_path, monkeypatch, trained):
     train.save(tmp_path, "alt", train.ModelProto(), {"model_version": "alt"})
 
-    def full_disk(*args, **options):
-        raise OSError("Kein Platz mehr")
+    write_bytes = Path.write_bytes
 
-    monkeypatch.setattr(train.json, "dumps", full_disk)
+    def full_disk(path, data):
+        if path.name.startswith("metadata.json"):
+            raise OSError("Kein Platz mehr")
+        return write_bytes(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OSError, match="Kein Platz"):
         train.save(tmp_path, "neu", train.ModelProto(), {"model_version": "neu"})
     assert {path.name for path in tmp_path.iterdir()} == FILES
