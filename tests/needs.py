@@ -2,17 +2,21 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
+from tools.run_nbval import REQUIREMENTS, note_skipped
+
 
 def skip_or_fail(reason: str) -> NoReturn:
     """Überspringt den Test; in CI, wo alles da sein muss, schlägt er fehl."""
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
+    note_skipped(reason)
     pytest.skip(reason)
 
 
@@ -21,3 +25,10 @@ def program(name: str, remedy: str) -> str:
     here = str(Path(sys.executable).parent)
     found = shutil.which(name, path=os.pathsep.join([here, os.environ.get("PATH", "")]))
     return found or skip_or_fail(f"{name} fehlt. Abhilfe: {remedy}")
+
+
+def tool(name: str) -> None:
+    """Überspringt, wenn fehlt, was auch Notebooks verlangen können: docker, kubernetes …"""
+    command, remedy = REQUIREMENTS[name]
+    if not shutil.which(command[0]) or subprocess.run(command, capture_output=True).returncode:
+        skip_or_fail(f"{name} fehlt. Abhilfe: {remedy}")
