@@ -20,9 +20,8 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from examples.price_model.predict import load_model
-from examples.price_model.schema import Question, explain
+from examples.price_model.schema import MAX_BODY_BYTES, REFUSALS, Question, explain
 
-MAX_BODY_BYTES = 256 * 1024
 ENGINE = os.environ.get("PRICE_ENGINE", "onnx")
 logger = logging.getLogger("uvicorn.error")
 
@@ -56,14 +55,6 @@ class Status(BaseModel):
     status: str
 
 
-REASONS = {
-    400: "Der Inhalt ist kein gültiges JSON.",
-    404: "Diese Adresse gibt es nicht.",
-    405: "Diese Methode ist hier nicht erlaubt.",
-    413: f"Die Anfrage ist größer als {MAX_BODY_BYTES // 1024} KiB.",
-}
-
-
 async def load(app: FastAPI) -> None:
     """Lädt das Modell im Hintergrund; scheitert es, nennt /health/ready den Grund."""
     try:
@@ -91,9 +82,7 @@ app = FastAPIOffline(
     redoc_url=None,
     # Die Antworten unten beschreiben jeden Fehler; die Vorgabe beschriebe ein anderes Format.
     responses={
-        status: {"model": Problems, "description": reason}
-        for status, reason in REASONS.items()
-        if status in (400, 413)
+        status: {"model": Problems, "description": REFUSALS[status][1]} for status in (400, 413)
     },
 )
 
@@ -112,7 +101,8 @@ class BodyLimit:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         if int(Headers(scope=scope).get("content-length", 0)) > MAX_BODY_BYTES:
-            refusal = JSONResponse({"detail": [{"field": "body", "reason": REASONS[413]}]}, 413)
+            field, reason = REFUSALS[413]
+            refusal = JSONResponse({"detail": [{"field": field, "reason": reason}]}, 413)
             return await refusal(scope, receive, send)
         received = 0
 
@@ -143,10 +133,8 @@ async def refuse(request: Request, error: StarletteHTTPException) -> JSONRespons
     """Bringt auch die übrigen Fehler in die Form des Vertrags."""
     detail = error.detail
     if not isinstance(detail, list):
-        reason = REASONS.get(error.status_code, str(detail))
-        detail = [
-            {"field": "body" if error.status_code in (400, 413) else "path", "reason": reason}
-        ]
+        field, reason = REFUSALS.get(error.status_code, ("path", str(detail)))
+        detail = [{"field": field, "reason": reason}]
     return JSONResponse({"detail": detail}, error.status_code, headers=error.headers)
 
 

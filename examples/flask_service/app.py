@@ -13,19 +13,12 @@ from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from examples.flask_service.validate import check, problem
 from examples.price_model.predict import PriceModel, load_model
-from examples.price_model.schema import REASONS, InvalidStoneError, explain
+from examples.price_model.schema import MAX_BODY_BYTES, REFUSALS, InvalidStoneError, explain
 
 # Sonst sammelt onnxruntime Nutzungsdaten, in einem Thread, an dem Workerprozesse hängen bleiben.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-MAX_BODY_BYTES = 256 * 1024
-PROBLEMS = {  # Status: (Feld, Grund)
-    400: ("body", REASONS["json_invalid"]),
-    404: ("path", "Diese Adresse gibt es nicht."),
-    405: ("path", "Diese Methode ist hier nicht erlaubt."),
-    413: ("body", f"Die Anfrage ist größer als {MAX_BODY_BYTES // 1024} KiB."),
-    500: ("service", "Im Dienst ist ein Fehler aufgetreten."),
-}
+PROBLEMS = REFUSALS | {500: ("service", "Im Dienst ist ein Fehler aufgetreten.")}
 
 api = Blueprint("api", __name__)
 

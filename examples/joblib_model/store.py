@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import io
 import json
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from examples.price_model.train import MODEL_VERSION, build_pipeline
 MODEL = "model.joblib"
 MANIFEST = "manifest.json"
 PACKAGES = ("scikit-learn", "numpy", "joblib")
+FIELDS = {"model_version", "sha256", "features", "versions"}
 
 
 class UnusableModelError(RuntimeError):
@@ -53,10 +55,26 @@ def save(pipeline: Pipeline, folder: Path) -> list[str]:
     return write_together(folder, {MODEL: buffer.getvalue(), MANIFEST: text.encode()})
 
 
+def read_manifest(folder: Path) -> dict:
+    """Liest den Beipackzettel; ein unvollständiger ergibt `UnusableModelError`."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest.keys() >= FIELDS and manifest["versions"].keys() >= set(PACKAGES):
+            return manifest
+    except (ValueError, AttributeError):  # kein JSON oder kein Objekt
+        pass
+    raise UnusableModelError(f"{MANIFEST} ist kein vollständiger Beipackzettel. Nicht geladen.")
+
+
+def minor(release: str) -> str:
+    """Gibt die ersten beiden Stellen einer Version zurück; sie müssen übereinstimmen."""
+    return ".".join(str(release).split(".")[:2])
+
+
 def load(folder: Path) -> tuple[Pipeline, str]:
     """Prüft Beipackzettel und Fingerabdruck und lädt erst dann; gibt auch die Version zurück."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_manifest(folder)
         found = sha256(folder / MODEL)
     except FileNotFoundError as error:
         raise UnusableModelError(f"{Path(error.filename).name} fehlt in {folder.name}/.") from None
@@ -66,10 +84,13 @@ def load(folder: Path) -> tuple[Pipeline, str]:
         raise UnusableModelError("Das Modell erwartet andere Merkmale, als dieser Dienst prüft.")
     for package, saved in manifest["versions"].items():
         installed = version(package)
-        if saved.split(".")[:2] != installed.split(".")[:2]:
+        if minor(saved) != minor(installed):
             raise UnusableModelError(f"Gespeichert mit {package} {saved}, hier ist {installed}.")
     with warnings.catch_warnings():
         warnings.simplefilter("error", InconsistentVersionWarning)
+        # scikit-learn warnt schon bei einem anderen Patch-Stand; der ist hier erlaubt.
+        same = rf".* from version {re.escape(minor(version('scikit-learn')))}\."
+        warnings.filterwarnings("ignore", same, InconsistentVersionWarning)
         try:
             return joblib.load(folder / MODEL), manifest["model_version"]
         except InconsistentVersionWarning as warning:

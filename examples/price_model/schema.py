@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 MAX_BATCH = 1000
+MAX_BODY_BYTES = 256 * 1024
 MAX_NUMBER = 1000
 MAX_PROBLEMS = 20
 
@@ -46,7 +47,7 @@ class Stone(BaseModel):
 
     carat: Number = Field(description="Gewicht in Karat (1 Karat = 0,2 g)")
     cut: Cut = Field(description="Güte des Schliffs, von Fair bis Ideal")
-    color: Color = Field(description="Farbe, von J (gelblich) bis D (farblos)")
+    color: Color = Field(description="Farbe, von J (fast farblos) bis D (farblos)")
     clarity: Clarity = Field(description="Reinheit, von I1 (Einschlüsse) bis IF (rein)")
     depth: Number = Field(description="Gesamthöhe in Prozent des mittleren Durchmessers")
     table: Number = Field(description="Breite der Tafel in Prozent des Durchmessers")
@@ -85,6 +86,13 @@ REASONS = {
     "too_short": "Die Liste muss mindestens einen Stein enthalten.",
     "too_long": f"Die Liste darf höchstens {MAX_BATCH} Steine enthalten.",
     "json_invalid": "Der Inhalt ist kein gültiges JSON.",
+}
+# Was ein Dienst ablehnt, bevor er die Frage prüft; je HTTP-Status Feld und Grund.
+REFUSALS = {
+    400: ("body", REASONS["json_invalid"]),
+    404: ("path", "Diese Adresse gibt es nicht."),
+    405: ("path", "Diese Methode ist hier nicht erlaubt."),
+    413: ("body", f"Die Anfrage ist größer als {MAX_BODY_BYTES // 1024} KiB."),
 }
 
 

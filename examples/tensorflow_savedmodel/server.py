@@ -17,13 +17,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from examples.price_model.schema import CATEGORIES, FEATURES, InvalidStoneError, Stone, parse
+from examples.price_model.schema import (
+    CATEGORIES,
+    FEATURES,
+    MAX_BODY_BYTES,
+    REFUSALS,
+    InvalidStoneError,
+    Stone,
+    parse,
+)
 
 MODELS = Path(__file__).parent / "artifacts" / "price"
 URL = "/v1/models/price"
 SIGNATURE = "serving_default"
-MAX_BODY_BYTES = 256 * 1024
-REASONS = {404: "Diese Adresse gibt es nicht.", 405: "Diese Methode ist hier nicht erlaubt."}
 
 
 class UnusableModelError(RuntimeError):
@@ -100,11 +106,11 @@ async def read(request: Request) -> list[Stone]:
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            raise refusal("body", f"Die Anfrage ist größer als {MAX_BODY_BYTES // 1024} KiB.")
+            raise refusal(*REFUSALS[413])
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
-        raise refusal("body", "Der Inhalt ist kein gültiges JSON.") from None
+        raise refusal(*REFUSALS[400]) from None
     if not isinstance(content, dict) or set(content) - {"signature_name"} != {"instances"}:
         raise refusal("body", "Erwartet wird ein JSON-Objekt mit dem Feld „instances“.")
     if content.get("signature_name", SIGNATURE) != SIGNATURE:
@@ -144,7 +150,7 @@ def build_app(model: Model) -> Starlette:
         return JSONResponse({"error": str(error), "detail": error.problems}, 400)
 
     async def refuse(request: Request, error: HTTPException) -> JSONResponse:
-        reason = REASONS.get(error.status_code, error.detail)
+        _, reason = REFUSALS.get(error.status_code, ("", error.detail))
         return JSONResponse({"error": reason}, error.status_code, headers=error.headers)
 
     return Starlette(

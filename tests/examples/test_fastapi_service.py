@@ -12,9 +12,9 @@ from limits import parse
 import process
 from contract import free_port
 from examples.fastapi_service import app as service
-from examples.fastapi_service.app import MAX_BODY_BYTES, app
+from examples.fastapi_service.app import app
 from examples.price_model.predict import load_model
-from examples.price_model.schema import EXAMPLE
+from examples.price_model.schema import EXAMPLE, MAX_BODY_BYTES
 
 KEY = {"X-API-Key": "k" * 16}
 MANY = "1000000/minute"

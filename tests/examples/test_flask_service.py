@@ -26,10 +26,17 @@ from contract import (
 from examples.fastapi_service.app import app as fastapi_app
 from examples.flask_service import app as service
 from examples.flask_service import naive
-from examples.flask_service.app import MAX_BODY_BYTES, create_app
+from examples.flask_service.app import create_app
 from examples.flask_service.validate import check
 from examples.price_model.predict import load_model
-from examples.price_model.schema import EXAMPLE, MAX_NUMBER, REASONS, InvalidStoneError, parse
+from examples.price_model.schema import (
+    EXAMPLE,
+    MAX_BODY_BYTES,
+    MAX_NUMBER,
+    REASONS,
+    InvalidStoneError,
+    parse,
+)
 from test_contract import PROPERTIES, QUESTIONS
 
 SERVERS = {

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 from pathlib import Path
 
 import joblib
@@ -44,16 +45,68 @@ def test_one_changed_byte_is_refused_before_anything_runs(folder, position, monk
         store.load(folder)
 
 
-def test_other_version_is_refused(folder):
-    change_manifest(folder, versions={"scikit-learn": "1.2.3"})
-    with pytest.raises(store.UnusableModelError, match=r"scikit-learn 1\.2\.3, hier ist"):
+def saved_with(folder, release):
+    """Lässt Modell und Beipackzettel aussehen, als stammten sie aus dieser Version."""
+    stream = pickle.dumps(joblib.load(PIPELINE))
+    here = sklearn.__version__.encode()
+    # Vor dem Text steht seine Länge; bei anderer Länge wäre der Datenstrom unlesbar.
+    assert len(release) == len(here) and here in stream
+    (folder / store.MODEL).write_bytes(stream.replace(here, release.encode()))
+    change_manifest(folder, sha256=store.sha256(folder / store.MODEL))
+    change_versions(folder, **{"scikit-learn": release})
+
+
+def change_versions(folder, **changes):
+    saved = json.loads((folder / store.MANIFEST).read_text())["versions"]
+    change_manifest(folder, versions=saved | changes)
+
+
+@pytest.mark.parametrize("package", store.PACKAGES)
+def test_other_version_is_refused(folder, package):
+    change_versions(folder, **{package: "0.2.3"})
+    with pytest.raises(store.UnusableModelError, match=rf"{package} 0\.2\.3, hier ist"):
         store.load(folder)
 
 
-def test_patch_release_is_accepted(folder):
-    major, minor, *_ = sklearn.__version__.split(".")
-    change_manifest(folder, versions={"scikit-learn": f"{major}.{minor}.99"})
-    assert store.load(folder)
+def other_release(part):
+    numbers = sklearn.__version__.split(".")
+    numbers[part] = str((int(numbers[part]) + 1) % 10)
+    return ".".join(numbers)
+
+
+def test_patch_release_is_accepted_without_a_warning(folder):
+    saved_with(folder, other_release(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(store.load(folder)[0].steps) == 2
+
+
+def test_minor_release_is_refused(folder):
+    saved_with(folder, other_release(1))
+    with pytest.raises(store.UnusableModelError, match="Gespeichert mit scikit-learn"):
+        store.load(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff", b"[]", b"null", b"{}", b'{"model_version": "1.0.0"}'],
+    ids=["empty", "half", "not text", "list", "null", "object", "one field"],
+)
+def test_broken_manifest_is_one_german_line(folder, content):
+    (folder / store.MANIFEST).write_bytes(content)
+    command = ["python", "-m", "examples.joblib_model.store", "predict", folder]
+    with pytest.raises(process.ProcessError) as error:
+        process.output([*command, json.dumps(EXAMPLE)])
+    reason = "manifest.json ist kein vollständiger Beipackzettel. Nicht geladen."
+    assert str(error.value) == f"Befehl endete mit 1:\n{reason}"
+
+
+@pytest.mark.parametrize("versions", [[], "1.9.1", {"numpy": "2.4.6"}, {"scikit-learn": None}])
+def test_manifest_without_versions_is_refused(folder, versions, monkeypatch):
+    monkeypatch.setattr(joblib, "load", lambda *_: pytest.fail("geladen"))
+    change_manifest(folder, versions=versions)
+    with pytest.raises(store.UnusableModelError, match="kein vollständiger Beipackzettel"):
+        store.load(folder)
 
 
 def test_other_features_are_refused(folder):
@@ -63,10 +116,8 @@ def test_other_features_are_refused(folder):
 
 
 def test_estimator_of_another_version_is_an_error_not_a_warning(folder):
-    stream = pickle.dumps(joblib.load(PIPELINE))
-    older = stream.replace(sklearn.__version__.encode(), b"1.5.2")
-    (folder / store.MODEL).write_bytes(older)
-    change_manifest(folder, sha256=store.sha256(folder / store.MODEL))
+    saved_with(folder, "1.5.2")
+    change_versions(folder, **{"scikit-learn": sklearn.__version__})
     with pytest.raises(store.UnusableModelError, match=r"stammt von scikit-learn 1\.5\.2"):
         store.load(folder)
 
