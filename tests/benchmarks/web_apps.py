@@ -1,6 +1,5 @@
-"""Die vier Webanwendungen vergleichen: Code, Start, Speicher, Durchsatz. Teil von `make bench`."""
+"""Die vier Webanwendungen vergleichen: Start, Speicher, Durchsatz. Teil von `make bench`."""
 
-import ast
 import io
 import json
 import statistics
@@ -34,21 +33,6 @@ APPS = {  # Name: (Befehl, Adresse, die antwortet, sobald der Dienst bereit ist)
         "http://127.0.0.1:8104/health/ready",
     ),
 }
-
-
-def code_lines(slug: str) -> int:
-    """Zählt die Zeilen von app.py ohne Leerzeilen, Kommentare und Docstrings."""
-    tree = ast.parse((process.ROOT / "examples" / slug / "app.py").read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                node.body[0] = ast.Pass()
-    lines: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.stmt | ast.expr) and not isinstance(node, ast.Pass):
-            lines |= {node.lineno, node.end_lineno}
-    return len(lines)
 
 
 def memory() -> float:
@@ -99,7 +83,6 @@ def measure() -> dict[str, dict]:
     fastest = statistics.median(found["fastapi_service"]["rate"])
     return {
         slug: {
-            "code_lines": code_lines(slug),
             "start_seconds": round(statistics.median(values["start"]), 1),
             "memory_mb": round(statistics.median(values["memory"])),
         }
@@ -134,10 +117,10 @@ def main() -> None:
     """Misst, fotografiert, zeigt die Tabelle und schreibt die Zahlen für die Seiten."""
     found = measure()
     photograph()
-    print(f"\n{'Anwendung':<18}{'Zeilen':>8}{'Start/s':>9}{'MB':>6}{'% FastAPI':>11}")
+    print(f"\n{'Anwendung':<18}{'Start/s':>9}{'MB':>6}{'% FastAPI':>11}")
     for slug, row in found.items():
         share = row.get("percent_of_fastapi", "–")
-        measured = f"{row['code_lines']:>8}{row['start_seconds']:>9}{row['memory_mb']:>6}"
+        measured = f"{row['start_seconds']:>9}{row['memory_mb']:>6}"
         print(f"{slug:<18}{measured}{share:>11}")
     figures.write("web_apps", found)
 

@@ -3,7 +3,9 @@
 import importlib
 import threading
 import time
+from collections.abc import Callable
 
+import httpx
 import pytest
 import schemathesis
 from fastapi.testclient import TestClient
@@ -24,11 +26,15 @@ with pytest.MonkeyPatch.context() as patch:
     protected = importlib.import_module("examples.fastapi_service.protected")
 
 
-def wait_until_ready(client: TestClient) -> None:
+def wait_until(client: TestClient, true_of: Callable[[httpx.Response], bool]) -> None:
     deadline = time.monotonic() + 20
-    while client.get("/health/ready").status_code != 200:
-        assert time.monotonic() < deadline, client.get("/health/ready").text
+    while not true_of(answer := client.get("/health/ready")):
+        assert time.monotonic() < deadline, answer.text
         time.sleep(0.02)
+
+
+def wait_until_ready(client: TestClient) -> None:
+    wait_until(client, lambda answer: answer.status_code == 200)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +96,7 @@ def test_model_is_loaded_once_for_many_questions(monkeypatch):
 def test_service_without_model_lives_and_names_the_reason(monkeypatch, tmp_path):
     monkeypatch.setattr(service, "load_model", lambda engine: load_model(engine, tmp_path))
     with TestClient(app) as client:
-        time.sleep(0.2)
+        wait_until(client, lambda answer: "wird noch geladen" not in answer.text)
         answers = [client.get("/health/ready"), client.post("/predict", json=EXAMPLE)]
         assert client.get("/health/live").status_code == 200
     for answer in answers:
