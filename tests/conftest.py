@@ -1,8 +1,11 @@
 """Gemeinsames aller Tests: ein Chromium des Systems."""
 
 import os
+import shlex
 import shutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +16,20 @@ CHROMIUM = (
 )
 
 
+@pytest.fixture(scope="session")
+def launcher(tmp_path_factory) -> Path:
+    """Startet Chromium so, dass es Docker nicht bemerkt; Playwright verlangt dafür eine Datei."""
+    path = tmp_path_factory.mktemp("launcher") / "chromium"
+    program = Path(__file__).with_name("chromium.py")
+    command = shlex.join([sys.executable, str(program), CHROMIUM or ""])
+    path.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
 # Je Modul: Solange Playwright läuft, ist in diesem Prozess kein asyncio.run möglich.
 @pytest.fixture(scope="module")
-def browser() -> Iterator:
+def browser(launcher) -> Iterator:
     """Ein Chromium für alle Tests einer Datei."""
     try:
         from playwright.sync_api import sync_playwright
@@ -26,6 +40,6 @@ def browser() -> Iterator:
     with sync_playwright() as playwright:
         # Als root läuft Chromium nur ohne Sandbox; besucht wird allein der eigene Rechner.
         arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        chromium = playwright.chromium.launch(executable_path=launcher, args=arguments)
         yield chromium
         chromium.close()
