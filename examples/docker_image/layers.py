@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 def search(image: str, value: bytes) -> Iterator[str]:
-    """Nennt jede Fundstelle: „Layer 3: srv/token“ oder „Beschreibung“."""
+    """Nennt jede Fundstelle: „Layer 3 von oben: srv/token“ oder „Beschreibung“."""
     with tempfile.TemporaryFile() as saved:
         subprocess.run(["docker", "save", image], stdout=saved, check=True)
         saved.seek(0)
@@ -26,16 +26,19 @@ def search(image: str, value: bytes) -> Iterator[str]:
 
 
 def search_archive(archive: tarfile.TarFile, value: bytes) -> Iterator[str]:
-    """Durchsucht, was `docker save` schreibt, von der untersten Layer zur obersten."""
+    """Durchsucht, was `docker save` schreibt.
+
+    Gezählt wird von oben: Wie viele Layer die Basis hat, ist je Basis verschieden.
+    """
     (manifest,) = json.loads(archive.extractfile("manifest.json").read())
     if value in archive.extractfile(manifest["Config"]).read():
         yield "Beschreibung"
-    for number, name in enumerate(manifest["Layers"], 1):
+    for number, name in enumerate(reversed(manifest["Layers"]), 1):
         content = archive.extractfile(name).read()
         if content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
         if value in content:
-            yield from (f"Layer {number}: {place}" for place in files_with(content, value))
+            yield from (f"Layer {number} von oben: {place}" for place in files_with(content, value))
 
 
 def files_with(layer: bytes, value: bytes) -> Iterator[str]:

@@ -16,13 +16,15 @@ from examples.price_model.data import load_diamonds, split
 from examples.price_model.train import build_pipeline, export_onnx
 
 MODEL_VERSION = "1.1.0"
+# Weniger Bäume, die dafür schneller lernen: Das Training dauert nur wenige Sekunden.
+FASTER = {"model__max_iter": 150, "model__learning_rate": 0.2}
 
 
 def train(folder: Path) -> dict:
     """Schreibt ONNX-Datei und Metadaten nach `folder`; gibt die Metadaten zurück."""
     table, _ = load_diamonds()
     X_train, X_test, y_train, y_test = split(table)
-    pipeline = build_pipeline().set_params(model__loss="absolute_error", model__max_iter=100)
+    pipeline = build_pipeline().set_params(model__loss="absolute_error", **FASTER)
     # Ein Thread: Auf einem beschäftigten Rechner warten mehrere vor allem aufeinander.
     with threadpool_limits(1, user_api="openmp"):
         pipeline.fit(X_train, y_train)

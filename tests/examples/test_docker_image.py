@@ -232,7 +232,7 @@ def test_exec_form_ends_in_order_and_shell_form_does_not(image):
 
 @pytest.mark.parametrize(
     ("target", "places"),
-    [("copied", ["srv/token"]), ("argument", ["Beschreibung"]), ("mounted", [])],
+    [("copied", ["Layer 3 von oben: srv/token"]), ("argument", ["Beschreibung"]), ("mounted", [])],
 )
 def test_secret_is_found_unless_it_was_mounted(image, tmp_path, target, places):
     token = secrets.token_hex(16)
@@ -246,8 +246,7 @@ def test_secret_is_found_unless_it_was_mounted(image, tmp_path, target, places):
         # Im fertigen Container ist die gelöschte Datei unsichtbar; in der Layer liegt sie noch.
         assert docker("run", "--rm", tag, "find", "/srv", "-name", "token") == ""
         found = list(layers.search(tag, token.encode()))
-        # Wie viele Layer die Basis mitbringt, ist von Rechner zu Rechner verschieden.
-        assert [place.split(": ")[-1] for place in found] == places
+        assert found == places
     finally:
         attempt("rmi", tag)
 
@@ -262,7 +261,10 @@ def test_search_names_layer_and_file(pack):
         | {"manifest.json": json.dumps(manifest).encode(), "c.json": b'{"a": "' + value + b'"}'}
     )
     with tarfile.open(fileobj=io.BytesIO(saved)) as archive:
-        assert list(layers.search_archive(archive, value)) == ["Beschreibung", "Layer 2: etc/y"]
+        assert list(layers.search_archive(archive, value)) == [
+            "Beschreibung",
+            "Layer 1 von oben: etc/y",
+        ]
         assert list(layers.search_archive(archive, b"steht nirgends")) == []
 
 
