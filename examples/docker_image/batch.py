@@ -41,6 +41,8 @@ def read_csv(file: TextIO) -> Iterator[tuple[int, object]]:
     lines = csv.reader(file, strict=True)
     header = next(lines, [])
     for cells in lines:
+        if not any(map(str.strip, cells)):  # Tabellenkalkulationen lassen gern leere Zeilen stehen
+            continue
         if len(cells) > len(header):
             raise BatchError(f"Zeile {lines.line_num} hat mehr Werte als die Kopfzeile.")
         named = zip(header, cells, strict=False)

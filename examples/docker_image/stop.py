@@ -1,10 +1,12 @@
 """Einen Container mitten in der Arbeit stoppen und zählen, was verloren geht.
 
-Eine Frage läuft schon, wenn `docker stop` kommt; eine zweite folgt innerhalb der Frist.
+Eine Frage läuft schon, wenn `docker stop` kommt; eine zweite folgt, sobald der Container
+gegangen ist, spätestens aber kurz vor Ablauf der Frist.
 
 Aufruf: python -m examples.docker_image.stop IMAGE [PORT]
 """
 
+import contextlib
 import http.client
 import json
 import subprocess
@@ -14,7 +16,7 @@ import time
 
 from examples.price_model.schema import EXAMPLE
 
-DELAY_SECONDS, LATE_SECONDS, GRACE_SECONDS = 3, 2.5, 4
+DELAY_SECONDS, LATE_SECONDS, GRACE_SECONDS = 4, 6.5, 8
 # Eine Absage kommt sofort; was länger dauert, war angenommen und starb mit dem Container.
 REFUSED_WITHIN_SECONDS = 0.75
 BODY, HEADERS = json.dumps(EXAMPLE), {"Content-Type": "application/json"}
@@ -57,11 +59,14 @@ def ask(connection: http.client.HTTPConnection) -> int | str:
         connection.close()
 
 
-def stop_while_working(image: str, port: int) -> dict[str, int | str]:
-    """Gibt zurück, wie die laufende und die späte Frage ausgingen, und den Exitcode."""
+def stop_while_working(image: str, port: int, *command: str) -> dict[str, int | str]:
+    """Gibt zurück, wie die laufende und die späte Frage ausgingen, und den Exitcode.
+
+    `command` ersetzt das CMD des Images.
+    """
     delay = f"PRICE_DELAY_SECONDS={DELAY_SECONDS}"
     publish = f"127.0.0.1:{port}:8000"
-    name = docker("run", "--detach", "--env", delay, "--publish", publish, image)
+    name = docker("run", "--detach", "--env", delay, "--publish", publish, image, *command)
     try:
         outcome: dict[str, int | str] = {}
         # Dieselbe Verbindung: Der Dienst hat sie schon angenommen, die Frage liegt sofort vor.
@@ -70,8 +75,10 @@ def stop_while_working(image: str, port: int) -> dict[str, int | str]:
         asking.start()
         time.sleep(0.3)
         stop = ["docker", "stop", "-t", str(GRACE_SECONDS), name]
-        with subprocess.Popen(stop, stdout=subprocess.DEVNULL):
-            time.sleep(LATE_SECONDS)
+        with subprocess.Popen(stop, stdout=subprocess.DEVNULL) as stopping:
+            # Entweder ist der Container schon gegangen, oder die Frist läuft bald ab.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                stopping.wait(LATE_SECONDS)
             outcome["late"] = ask(http.client.HTTPConnection("127.0.0.1", port, timeout=30))
         asking.join()
         return outcome | {

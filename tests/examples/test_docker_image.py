@@ -3,14 +3,17 @@
 import gzip
 import io
 import json
+import os
 import secrets
 import subprocess
+import sys
 import tarfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import httpx
 import pytest
@@ -19,7 +22,7 @@ import needs
 import process
 from contract import CONTAINER, free_port, stone
 from examples.docker_image import batch, cache, layers, next_model, stop
-from examples.docker_image.build import TAG, command
+from examples.docker_image.build import TAG
 from examples.load_balancing import load
 from examples.price_model.predict import ARTIFACTS, load_metadata, load_model
 from examples.price_model.schema import EXAMPLE, FEATURES
@@ -27,7 +30,6 @@ from examples.price_model.schema import EXAMPLE, FEATURES
 ROOT = process.ROOT
 # Ein eigener Name: Andere Prüfungen bauen gleichzeitig unter dem gemeinsamen.
 IMAGE = "docker-image:test"
-NAIVE = "docker-image:test-naive"
 # Was hadolint findet und finden soll: Diese Dateien zeigen Fehler.
 SHOWN_MISTAKES = {
     "examples/docker_image/naive/Dockerfile": {"DL3025", "DL3042"},
@@ -217,13 +219,14 @@ def test_mounted_model_answers_with_its_own_version(image, service, tmp_path):
 
 
 def test_exec_form_ends_in_order_and_shell_form_does_not(image):
-    docker(*command(NAIVE, "--file", "examples/docker_image/naive/Dockerfile")[1:], timeout=600)
     assert stop.stop_while_working(image, free_port()) == {
         "running": 200,
         "late": "abgewiesen",
         "exit_code": 0,
     }
-    lost = stop.stop_while_working(NAIVE, free_port())
+    # Dasselbe wie CMD als Satz: Die Shell ist der erste Prozess.
+    sentence = "uvicorn examples.fastapi_service.metered:app --host 0.0.0.0; echo beendet"
+    lost = stop.stop_while_working(image, free_port(), "sh", "-c", sentence)
     assert (lost["late"], lost["exit_code"]) == ("abgebrochen", 137)
 
 
@@ -303,6 +306,7 @@ def test_corrupt_model_never_becomes_ready_and_the_old_container_answers(service
     ):
         wait_for(lambda: state(name, "Health.Status") == "unhealthy")
         url = f"http://127.0.0.1:{port}"
+        wait_for(lambda: "noch" not in httpx.get(f"{url}/health/ready").text)
         answers = [httpx.get(f"{url}/health/ready"), httpx.post(f"{url}/predict", json=EXAMPLE)]
         assert [answer.status_code for answer in answers] == [503, 503]
         for answer in answers:
@@ -356,11 +360,17 @@ def csv_file(path: Path, *rows: str, header: str = ",".join(FEATURES)) -> Path:
 ROW = ",".join(str(EXAMPLE[name]) for name in FEATURES)
 
 
-def run_batch(source: object, target: object) -> subprocess.CompletedProcess:
-    words = process._command(
-        ["python", "-m", "examples.docker_image.batch", str(source), str(target)]
-    )
-    return subprocess.run(words, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60)
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Ruft ein Modul wie von der Kommandozeile; gibt (Exitcode, stdout, stderr) zurück."""
+    monkeypatch.setattr(batch.signal, "signal", lambda *_: None)
+
+    def main(module: ModuleType, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
+        code = module.main()
+        return code, *capsys.readouterr()
+
+    return main
 
 
 @pytest.mark.parametrize("suffix", batch.FORMATS)
@@ -409,14 +419,14 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_file_changes_nothing_and_names_the_place(name, tmp_path):
+def test_bad_file_changes_nothing_and_names_the_place(name, tmp_path, call):
     file, content, reason = BAD[name]
     source, target = tmp_path / file, tmp_path / "prices.csv"
     source.write_text(content, encoding="utf-8")
     target.write_text("gestern", encoding="utf-8")
-    done = run_batch(source, target)
-    assert (done.returncode, done.stdout) == (1, "") and reason in done.stderr
-    assert len(done.stderr.splitlines()) == 1 and "Traceback" not in done.stderr
+    code, out, complaint = call(batch, source, target)
+    assert (code, out) == (1, "") and reason in complaint
+    assert len(complaint.splitlines()) == 1
     assert target.read_text(encoding="utf-8") == "gestern"
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted({file, "prices.csv"})
 
@@ -429,23 +439,36 @@ def test_bad_file_changes_nothing_and_names_the_place(name, tmp_path):
         ("latin.csv", "prices.csv", "latin.csv ist kein Text in UTF-8."),
     ],
 )
-def test_unreadable_or_unwritable_is_one_line(source, target, reason, tmp_path):
+def test_unreadable_or_unwritable_is_one_line(source, target, reason, tmp_path, call):
     csv_file(tmp_path / "s.csv", ROW)
     (tmp_path / "latin.csv").write_bytes("Güte\n".encode("latin-1"))
-    done = run_batch(tmp_path / source, tmp_path / target)
-    assert done.returncode == 1 and done.stderr.startswith(reason)
-    assert len(done.stderr.splitlines()) == 1
+    code, _, complaint = call(batch, tmp_path / source, tmp_path / target)
+    assert code == 1 and complaint.startswith(reason) and len(complaint.splitlines()) == 1
 
 
-def test_missing_model_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setenv("PRICE_MODEL_DIR", str(tmp_path))
-    done = run_batch(csv_file(tmp_path / "s.csv", ROW), tmp_path / "p.csv")
-    assert done.returncode == 1 and done.stderr.startswith("Das Modell lässt sich nicht laden")
-    assert len(done.stderr.splitlines()) == 1
+def test_missing_model_is_one_line(tmp_path):
+    words = ["python", "-m", "examples.docker_image.batch", tmp_path / "s.csv", tmp_path / "p.csv"]
+    with pytest.raises(process.ProcessError) as error:
+        process.output(words, env={"PRICE_MODEL_DIR": str(tmp_path)})
+    first, *reason = str(error.value).splitlines()
+    assert first == "Befehl endete mit 1:" and len(reason) == 1
+    assert reason[0].startswith("Das Modell lässt sich nicht laden")
 
 
-@pytest.mark.parametrize("module", ["batch", "layers", "stop", "next_model"])
-def test_wrong_call_explains_itself(module):
-    words = process._command(["python", "-m", f"examples.docker_image.{module}"])
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, encoding="utf-8")
-    assert done.returncode == 2 and done.stderr.startswith("Aufruf: python -m")
+@pytest.mark.parametrize("module", [batch, layers, stop, next_model])
+def test_wrong_call_explains_itself(module, call):
+    code, out, complaint = call(module)
+    assert (code, out) == (2, "") and complaint.startswith("Aufruf: python -m")
+
+
+def test_terminated_batch_leaves_no_half_file(tmp_path):
+    """SIGTERM kommt, solange die Quelle, eine Pipe, noch keine Zeile geliefert hat."""
+    source = tmp_path / "s.jsonl"
+    os.mkfifo(source)
+    words = ["python", "-m", "examples.docker_image.batch", source, tmp_path / "p.csv"]
+    running = subprocess.Popen(process._command(words), cwd=ROOT)
+    with source.open("w", encoding="utf-8"):
+        wait_for(lambda: list(tmp_path.glob(".p.csv.*.part")))
+        running.terminate()
+        assert running.wait(30) == 143
+    assert list(tmp_path.iterdir()) == [source]
