@@ -1,4 +1,4 @@
-"""Durchsucht ein Image nach einem Wert: jede Layer und die Beschreibung samt History.
+"""Durchsucht ein Image nach einem Wert: jede Layer und die Beschreibung samt allen Schritten.
 
 Gefunden wird der Wert, wie er ist; verschlüsselt oder gepackt sähe ihn niemand.
 

@@ -23,7 +23,7 @@ BODY, HEADERS = json.dumps(EXAMPLE), {"Content-Type": "application/json"}
 
 
 def docker(*arguments: str) -> str:
-    """Ruft docker auf und gibt die Ausgabe ohne Zeilenende zurück."""
+    """Ruft `docker` auf und gibt die Ausgabe ohne Zeilenende zurück."""
     done = subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
@@ -62,7 +62,7 @@ def ask(connection: http.client.HTTPConnection) -> int | str:
 def stop_while_working(image: str, port: int, *command: str) -> dict[str, int | str]:
     """Gibt zurück, wie die laufende und die späte Frage ausgingen, und den Exitcode.
 
-    `command` ersetzt das CMD des Images.
+    `command` ersetzt das `CMD` des Images.
     """
     delay = f"PRICE_DELAY_SECONDS={DELAY_SECONDS}"
     publish = f"127.0.0.1:{port}:8000"

@@ -41,12 +41,12 @@ DOCKERFILES = sorted(
 
 
 def docker(*arguments: object, timeout: float = 120) -> str:
-    """Ruft docker auf; scheitert es, auch der Test."""
+    """Ruft `docker` auf; scheitert es, auch der Test."""
     return process.output(["docker", *map(str, arguments)], timeout=timeout).strip()
 
 
 def attempt(*arguments: object) -> subprocess.CompletedProcess:
-    """Ruft docker auf und gibt auch einen Fehlschlag zurück."""
+    """Ruft `docker` auf und gibt auch einen Fehlschlag zurück."""
     words = ["docker", *map(str, arguments)]
     return subprocess.run(words, capture_output=True, encoding="utf-8", timeout=120)
 
@@ -82,7 +82,7 @@ def service(image) -> Iterator[str]:
 
 @contextmanager
 def under_load(url: str) -> Iterator[dict]:
-    """Fragt währenddessen weiter; danach stehen gesendet, beantwortet, gescheitert im dict."""
+    """Fragt währenddessen weiter; danach steht im Ergebnis, was daraus wurde."""
     done, answers, counts = threading.Event(), [], {}
 
     def work() -> None:
@@ -224,7 +224,7 @@ def test_exec_form_ends_in_order_and_shell_form_does_not(image):
         "late": "abgewiesen",
         "exit_code": 0,
     }
-    # Dasselbe wie CMD als Satz: Die Shell ist der erste Prozess.
+    # Dasselbe wie `CMD` als Satz: Die Shell ist der erste Prozess.
     sentence = "uvicorn examples.fastapi_service.metered:app --host 0.0.0.0; echo beendet"
     lost = stop.stop_while_working(image, free_port(), "sh", "-c", sentence)
     assert (lost["late"], lost["exit_code"]) == ("abgebrochen", 137)
@@ -362,7 +362,7 @@ ROW = ",".join(str(EXAMPLE[name]) for name in FEATURES)
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """Ruft ein Modul wie von der Kommandozeile; gibt (Exitcode, stdout, stderr) zurück."""
+    """Ruft ein Modul wie von der Kommandozeile; gibt (Exitcode, Ausgabe, Fehlertext) zurück."""
     monkeypatch.setattr(batch.signal, "signal", lambda *_: None)
 
     def main(module: ModuleType, *arguments: object) -> tuple[int, str, str]:
@@ -400,22 +400,31 @@ def test_batch_reads_what_spreadsheets_write(model, tmp_path):
 
 
 BAD = {
-    "wrong number": ("s.csv", f"{','.join(FEATURES)}\n{ROW}\n{ROW.replace('0.7', 'schwer')}\n",
-                     "Zeile 3, carat: Hier muss eine Zahl stehen."),
-    "german comma": ("s.csv", f"{','.join(FEATURES)}\n\"0,7\"{ROW[3:]}\n", "carat"),
-    "missing column": ("s.csv", f"{','.join(FEATURES[:-1])}\n{ROW.rsplit(',', 1)[0]}\n",
-                       "z: Das Feld fehlt."),
-    "too many values": ("s.csv", f"{','.join(FEATURES)}\n{ROW},1\n",
-                        "mehr Werte als die Kopfzeile"),
+    "wrong number": (
+        "s.csv",
+        f"{','.join(FEATURES)}\n{ROW}\n{ROW.replace('0.7', 'schwer')}\n",
+        "Zeile 3, carat: Hier muss eine Zahl stehen.",
+    ),
+    "german comma": ("s.csv", f'{",".join(FEATURES)}\n"0,7"{ROW[3:]}\n', "carat"),
+    "missing column": (
+        "s.csv",
+        f"{','.join(FEATURES[:-1])}\n{ROW.rsplit(',', 1)[0]}\n",
+        "z: Das Feld fehlt.",
+    ),
+    "too many values": (
+        "s.csv",
+        f"{','.join(FEATURES)}\n{ROW},1\n",
+        "mehr Werte als die Kopfzeile",
+    ),
     "empty": ("s.csv", "", "kein Stein"),
     "only a header": ("s.csv", f"{','.join(FEATURES)}\n", "kein Stein"),
-    "open quote": ("s.csv", f"{','.join(FEATURES)}\n\"0.7", "keine lesbare CSV-Tabelle"),
+    "open quote": ("s.csv", f'{",".join(FEATURES)}\n"0.7', "keine lesbare CSV-Tabelle"),
     "not JSON": ("s.jsonl", json.dumps(EXAMPLE) + "\n{\n", "Zeile 2 ist kein gültiges JSON."),
     "a list": ("s.jsonl", json.dumps([EXAMPLE]) + "\n", "Zeile 1, body"),
     "deeply nested": ("s.jsonl", "[" * 100_000 + "\n", "Zeile 1"),
     "NaN": ("s.jsonl", json.dumps(stone(carat=float("nan"))) + "\n", "endlich"),
     "unknown suffix": ("s.txt", "", "Unbekannte Endung '.txt'"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)
