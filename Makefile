@@ -47,7 +47,8 @@ $(KERAS): .environments/tensorflow_savedmodel/.ready $(MODEL) \
 
 wheels: $(WHEELS) ## Die Pakete des Container-Images herunterladen; danach baut es ohne Netz
 
-$(WHEELS): examples/docker_image/serving.txt examples/docker_image/wheels.py .venv/.book
+$(WHEELS): examples/docker_image/serving.txt examples/docker_image/sklearn.txt \
+		examples/docker_image/wheels.py .venv/.book
 	@$(BIN)/python -m examples.docker_image.wheels && touch $@
 
 test: .venv/.checks ## Alles prüfen, was auch CI prüft
@@ -105,9 +106,10 @@ lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	@for folder in $(dir $(wildcard examples/*/requirements.in)); do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11.5 --no-header --no-annotate \
 	    -c requirements.txt -o $$folder/requirements.txt $$folder/requirements.in || exit 1; done
-	@cd examples/docker_image && $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 \
-	  --python-platform linux --no-header --no-annotate --generate-hashes \
-	  -c ../../requirements.txt -o serving.txt serving.in
+	@cd examples/docker_image && for name in serving sklearn; do \
+	  $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux \
+	    --no-header --no-annotate --generate-hashes \
+	    -c ../../requirements.txt -o $$name.txt $$name.in || exit 1; done
 
 clean: ## Alles Erzeugte löschen
 	@rm -rf .venv .environments _build examples/*/artifacts

@@ -24,12 +24,13 @@ import pandas as pd
 from streamlit.testing.v1 import AppTest
 
 import process
+from examples.docker_image import build
 from examples.joblib_model import store as joblib_store
 from examples.pickle_model import signed, skops_store
 from examples.pickle_model import store as pickle_store
 from examples.price_model.predict import ARTIFACTS, PriceModel, load_metadata, load_model
 from examples.price_model.schema import EXAMPLE, MAX_BATCH, InvalidStoneError, parse
-from needs import skip_or_fail
+from needs import skip_or_fail, tool
 
 Ask = Callable[[object], tuple[list[float], str]]
 # Was richtig ist: (Preise, Modellversion) für gültige Steine, ohne Dienst gerechnet.
@@ -201,6 +202,15 @@ def over_http(command: list[str], env: dict | None = None) -> Iterator[Ask]:
 
 
 @contextmanager
+def from_container() -> Iterator[Ask]:
+    """Derselbe Dienst im Container, gebaut aus dem Stand der Dateien."""
+    tool("docker")
+    process.output(["python", "-m", "examples.docker_image.build"], timeout=600)
+    with over_http(CONTAINER) as ask:
+        yield ask
+
+
+@contextmanager
 def from_gradio() -> Iterator[Ask]:
     """Die Gradio-Oberfläche, gefragt über ihre API."""
     port = free_port()
@@ -337,6 +347,13 @@ FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--por
 FLASK = ["python", "-m", "examples.flask_service.serve", "--port", "{port}"]
 GUNICORN = ["python", "-m", "gunicorn", "--config", "examples/flask_service/gunicorn_conf.py"]
 
+# So läuft der Container auch im Kapitel: nichts beschreibbar, keine Sonderrechte, begrenzt.
+CONTAINER = [
+    *("docker", "run", "--rm", "--name", "docker-image-{port}", "--read-only"),
+    *("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--memory", "256m"),
+    *("--publish", "127.0.0.1:{port}:8000", build.TAG),
+]
+
 VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "price_model": lambda: in_process("onnx"),
     "price_model with scikit-learn": lambda: in_process("sklearn"),
@@ -353,7 +370,9 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     ),
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
+    "docker_image": from_container,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
-HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(("flask_service", "fastapi_service"))]
+HTTP = ("flask_service", "fastapi_service", "docker_image")
+HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP)]

@@ -1,1 +1,1 @@
-"""Der Preisdienst als Container-Image."""
+"""Der Preisdienst als Container: Image, Stapelvorhersage und die Versuche des Kapitels."""
