@@ -1,0 +1,27 @@
+"""Läuft im Pod „load“: Last in Runden von einer Sekunde, bis die Standardeingabe endet.
+
+So dauert die Last genau so lange wie der Eingriff, und stirbt der Auftraggeber, so endet auch sie.
+"""
+
+import json
+import select
+import sys
+
+from examples.load_balancing.load import run, summary
+
+ROUND_SECONDS = 1
+
+
+def main() -> None:
+    """Zeigt alle Runden zusammen als eine Zeile JSON."""
+    url, rate, limit = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+    answers = []
+    for _ in range(limit):
+        answers += run(url, ROUND_SECONDS, rate, keep=False)
+        if select.select([sys.stdin], [], [], 0)[0]:  # am Ende der Eingabe immer lesbar
+            break
+    print(json.dumps(summary(answers)))
+
+
+if __name__ == "__main__":
+    main()

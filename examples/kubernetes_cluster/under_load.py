@@ -1,0 +1,105 @@
+"""Einen Eingriff unter Last vornehmen und zählen, was aus den Anfragen wurde.
+
+Aufruf: python -m examples.kubernetes_cluster.under_load price --settle -- kubectl …
+Gefragt wird im Cluster, vom Pod „load“ aus, je Anfrage mit neuer Verbindung: Nur dann wählt der
+Service jedes Mal neu. Die Last beginnt vor dem Eingriff und endet nach seinen Folgen.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from examples.kubernetes_cluster.kubectl import ClusterError, items, ready, run
+
+URL = "http://price-api/predict"
+DRIVER = Path(__file__).with_name("driver.py")
+LEAD_SECONDS = 2  # so lange läuft die Last vor dem Eingriff und nach seinem Ende
+LIMIT_SECONDS = 90
+
+
+def settled(namespace: str) -> bool:
+    """Sagt, ob jeder Austausch beendet ist: alle Pods neu, alle bereit, keiner mehr im Gehen."""
+    for deployment in items(namespace, "deployments"):
+        status, wanted = deployment["status"], deployment["spec"]["replicas"]
+        if status.get("observedGeneration") != deployment["metadata"]["generation"]:
+            return False
+        if not wanted == status.get("updatedReplicas", 0) == status.get("replicas", 0):
+            return False
+    return all(ready(pod) or ended(pod) for pod in items(namespace, "pods"))
+
+
+def ended(pod: dict) -> bool:
+    """Sagt, ob ein Pod im Gehen nicht mehr antwortet; bis er ganz fort ist, vergehen Sekunden."""
+    containers = pod["status"].get("containerStatuses", [])
+    return "deletionTimestamp" in pod["metadata"] and not any(c["ready"] for c in containers)
+
+
+def run_under_load(
+    namespace: str, action: list[str], seconds: float = 0, rate: float = 100, settle: bool = False
+) -> dict:
+    """Gibt Last, führt `action` aus und gibt die Zählung des Lastgenerators zurück.
+
+    Danach läuft die Last noch `seconds`, mit `settle` außerdem, bis alle Folgen beendet sind.
+    """
+    load = subprocess.Popen(
+        ["kubectl", "-n", namespace, "exec", "-i", "load", "--", "python", "-c"]
+        + [DRIVER.read_text("utf-8"), URL, str(rate), str(LIMIT_SECONDS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    try:
+        time.sleep(LEAD_SECONDS)
+        if action:
+            run(action)
+        deadline = time.monotonic() + LIMIT_SECONDS - 2 * LEAD_SECONDS
+        while settle and not settled(namespace) and load.poll() is None:
+            if time.monotonic() > deadline:
+                raise ClusterError(f"Nach {LIMIT_SECONDS} s Last war der Eingriff nicht beendet.")
+            time.sleep(0.2)
+        time.sleep(seconds + LEAD_SECONDS * bool(action))
+        # communicate schließt die Eingabe; daran endet die Last.
+        said, complaint = load.communicate(timeout=LIMIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ClusterError("Der Lastgenerator wurde nicht fertig.") from None
+    finally:
+        load.kill()
+    if load.returncode:
+        raise ClusterError(f"Der Lastgenerator ist gescheitert: {complaint.strip()}")
+    return json.loads(said)
+
+
+def main() -> int:
+    """Zeigt die Zählung als eine Zeile JSON; ein Fehler ist eine Zeile und der Exitcode 1."""
+    parser = argparse.ArgumentParser(
+        description="Einen Eingriff unter Last vornehmen.",
+        epilog="Hinter -- steht der Eingriff; ohne ihn läuft nur die Last.",
+    )
+    parser.add_argument("namespace", help="Namensraum mit dem Dienst und dem Pod „load“")
+    parser.add_argument("--seconds", type=float, default=0, help="so lange noch nach dem Eingriff")
+    parser.add_argument("--rate", type=float, default=100, help="Anfragen je Sekunde")
+    parser.add_argument("--settle", action="store_true", help="auf das Ende der Folgen warten")
+    parser.add_argument("--servers", action="store_true", help="auch zählen, wer geantwortet hat")
+    # argparse reichte Optionen des Eingriffs sonst nicht durch.
+    own, action = sys.argv[1:], []
+    if "--" in own:
+        own, action = own[: own.index("--")], own[own.index("--") + 1 :]
+    options = parser.parse_args(own)
+    try:
+        counted = run_under_load(
+            options.namespace, action, options.seconds, options.rate, options.settle
+        )
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+        return 1
+    shown = ["sent", "answered", "failed", "by_status", *["by_server"] * options.servers]
+    print(json.dumps({name: counted[name] for name in shown}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
