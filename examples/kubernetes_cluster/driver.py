@@ -1,4 +1,4 @@
-"""Läuft im Pod „load“: Last in Runden von einer Sekunde, bis die Standardeingabe endet.
+"""Läuft im Cluster: Last in Runden von einer Sekunde, bis die Standardeingabe endet.
 
 So dauert die Last genau so lange wie der Eingriff, und stirbt der Auftraggeber, so endet auch sie.
 """

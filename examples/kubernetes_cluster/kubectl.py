@@ -35,9 +35,9 @@ def run(command: list[str], stdin: str | None = None) -> str:
 
 def items(namespace: str, kind: str, selector: str = APP) -> list[dict]:
     """Gibt alle Objekte einer Art mit diesem Label zurück."""
-    return json.loads(
-        run(["kubectl", "-n", namespace, "get", kind, "-l", selector, "-o", "json"])
-    )["items"]
+    return json.loads(run(["kubectl", "-n", namespace, "get", kind, "-l", selector, "-o", "json"]))[
+        "items"
+    ]
 
 
 def ready(pod: dict) -> bool:

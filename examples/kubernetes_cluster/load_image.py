@@ -15,7 +15,7 @@ VARIABLE = "CLUSTER_LOAD_IMAGE"
 
 
 def command(context: str, image: str) -> list[str]:
-    """Der Befehl, der `image` in den Cluster dieses Kontexts bringt; leer, wenn keiner nötig ist."""
+    """Der Befehl, der `image` in den Cluster dieses Kontexts bringt; leer: nichts nötig."""
     kind, _, name = context.partition("-")
     if context == "docker-desktop":
         return []

@@ -38,7 +38,9 @@ def seen(namespace: str) -> tuple[set[str], list[dict]]:
     """Gibt alle gemeldeten Gründe und die Pods des Dienstes zurück."""
     pods = items(namespace, "pods")
     found = {reason for pod in pods for reason in container_reasons(pod)}
-    found |= {r for thing in items(namespace, "deployments") + pods for r in condition_reasons(thing)}
+    found |= {
+        r for thing in items(namespace, "deployments") + pods for r in condition_reasons(thing)
+    }
     return found, pods
 
 
