@@ -6,6 +6,7 @@ So dauert die Last genau so lange wie der Eingriff, und stirbt der Auftraggeber,
 import json
 import select
 import sys
+import time
 
 from examples.load_balancing.load import run, summary
 
@@ -14,9 +15,10 @@ ROUND_SECONDS = 1
 
 def main() -> None:
     """Zeigt alle Runden zusammen als eine Zeile JSON."""
-    url, rate, limit = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+    url, rate = sys.argv[1], float(sys.argv[2])
+    deadline = time.monotonic() + float(sys.argv[3])
     answers = []
-    for _ in range(limit):
+    while time.monotonic() < deadline:
         answers += run(url, ROUND_SECONDS, rate, keep=False)
         if select.select([sys.stdin], [], [], 0)[0]:  # am Ende der Eingabe immer lesbar
             break
