@@ -29,7 +29,7 @@ from examples.pickle_model import signed, skops_store
 from examples.pickle_model import store as pickle_store
 from examples.price_model.predict import ARTIFACTS, PriceModel, load_metadata, load_model
 from examples.price_model.schema import EXAMPLE, MAX_BATCH, InvalidStoneError, parse
-from needs import skip_or_fail
+from needs import skip_or_fail, tool
 
 Ask = Callable[[object], tuple[list[float], str]]
 # Was richtig ist: (Preise, Modellversion) für gültige Steine, ohne Dienst gerechnet.
@@ -201,6 +201,34 @@ def over_http(command: list[str], env: dict | None = None) -> Iterator[Ask]:
 
 
 @contextmanager
+def from_cluster() -> Iterator[Ask]:
+    """Der Dienst im Cluster, erreicht über den Weg, den kubectl für Versuche öffnet."""
+    with cluster_namespace("contract", "base") as namespace:
+        forward = ["kubectl", "-n", namespace, "port-forward", "service/price-api", "{port}:80"]
+        with over_http(forward) as ask:
+            yield ask
+
+
+@contextmanager
+def cluster_namespace(purpose: str, folder: str) -> Iterator[str]:
+    """Ein eigener Namensraum, in dem der Dienst aus diesem Ordner läuft; am Ende ist er fort."""
+    tool("docker")
+    tool("kubernetes")
+    namespace = f"price-{purpose}-{secrets.token_hex(3)}"
+    kubectl = ["kubectl", "-n", namespace]
+    process.output(["python", "-m", "examples.docker_image.build"], timeout=600)
+    process.output(["python", "-m", "examples.kubernetes_cluster.load_image", "price-api:1.0.0"])
+    process.output(["kubectl", "create", "namespace", namespace])
+    try:
+        process.output(["python", "-m", "examples.kubernetes_cluster.secret", namespace])
+        process.output([*kubectl, "apply", "-k", f"examples/kubernetes_cluster/{folder}"])
+        process.output([*kubectl, "rollout", "status", "deployment/price-api", "--timeout=110s"])
+        yield namespace
+    finally:
+        process.output(["kubectl", "delete", "namespace", namespace, "--wait=false"])
+
+
+@contextmanager
 def from_gradio() -> Iterator[Ask]:
     """Die Gradio-Oberfläche, gefragt über ihre API."""
     port = free_port()
@@ -353,7 +381,9 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     ),
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
+    "kubernetes_cluster": from_cluster,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
-HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(("flask_service", "fastapi_service"))]
+HTTP = ("flask_service", "fastapi_service", "kubernetes_cluster")
+HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP)]

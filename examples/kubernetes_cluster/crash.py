@@ -7,6 +7,7 @@ faults/shared_processes, denn als Prozess 1 seines Containers wäre er vor dem S
 import sys
 
 from examples.kubernetes_cluster.kubectl import ClusterError, items, ready, run
+from examples.kubernetes_cluster.state import restarts
 
 # Läuft im Pod, ohne Shell und ohne pkill; der eigene Prozess nennt den Namen auch.
 KILL = """
@@ -20,8 +21,9 @@ for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
 
 
 def crash(namespace: str) -> str:
-    """Beendet den Dienst im ersten bereiten Pod und gibt dessen Namen zurück."""
-    pods = [pod for pod in items(namespace, "pods") if ready(pod)]
+    """Beendet den Dienst in einem bereiten Pod und gibt dessen Namen zurück."""
+    # Wer schon einmal neu gestartet ist, müsste vor dem nächsten Mal warten.
+    pods = sorted(filter(ready, items(namespace, "pods")), key=restarts)
     if not pods:
         raise ClusterError(f"Im Namensraum {namespace} ist kein Pod bereit.")
     name = pods[0]["metadata"]["name"]

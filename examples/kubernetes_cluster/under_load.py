@@ -53,11 +53,17 @@ def load_pod(namespace: str) -> Iterator[str]:
 
 
 def run_under_load(
-    namespace: str, action: list[str], seconds: float = 0, rate: float = 100, settle: bool = False
+    namespace: str,
+    action: list[str],
+    seconds: float = 0,
+    rate: float = 100,
+    settle: bool = False,
+    retry: bool = False,
 ) -> dict:
     """Gibt Last, führt `action` aus und gibt die Zählung des Lastgenerators zurück.
 
     Danach läuft die Last noch `seconds`, mit `settle` außerdem, bis alle Folgen beendet sind.
+    Mit `retry` zählt eine Anfrage erst als gescheitert, wenn auch ihre Wiederholungen scheitern.
     """
     driver = (FOLDER / "driver.py").read_text("utf-8")
     if settle:
@@ -65,7 +71,7 @@ def run_under_load(
     with load_pod(namespace) as pod:
         load = subprocess.Popen(
             ["kubectl", "-n", namespace, "exec", "-i", pod, "--", "python", "-c", driver]
-            + [URL, str(rate), str(LIMIT_SECONDS)],
+            + [URL, str(rate), str(LIMIT_SECONDS), *["retry"] * retry],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -109,6 +115,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0, help="so lange noch nach dem Eingriff")
     parser.add_argument("--rate", type=float, default=100, help="Anfragen je Sekunde")
     parser.add_argument("--settle", action="store_true", help="auf das Ende der Folgen warten")
+    parser.add_argument("--retry", action="store_true", help="gescheiterte Fragen wiederholen")
     parser.add_argument("--servers", action="store_true", help="auch zählen, wer geantwortet hat")
     # argparse reichte Optionen des Eingriffs sonst nicht durch.
     own, action = sys.argv[1:], []
@@ -117,7 +124,12 @@ def main() -> int:
     options = parser.parse_args(own)
     try:
         counted = run_under_load(
-            options.namespace, action, options.seconds, options.rate, options.settle
+            options.namespace,
+            action,
+            options.seconds,
+            options.rate,
+            options.settle,
+            options.retry,
         )
     except ClusterError as error:
         print(error, file=sys.stderr)
