@@ -1,4 +1,4 @@
-"""Den Dienst in einem Pod mit SIGKILL beenden: python -m examples.kubernetes_cluster.crash price.
+"""Den Dienst in einem Pod mit SIGKILL beenden: `python -m examples.kubernetes_cluster.crash price`.
 
 So endet ein Prozess, dem der Speicher ausgeht: ohne Abschied, mitten in der Antwort. Braucht
 faults/shared_processes, denn als Prozess 1 seines Containers wäre er vor dem Signal geschützt.
@@ -9,7 +9,7 @@ import sys
 from examples.kubernetes_cluster.kubectl import ClusterError, items, ready, run
 from examples.kubernetes_cluster.state import restarts
 
-# Läuft im Pod, ohne Shell und ohne pkill; der eigene Prozess nennt den Namen auch.
+# Läuft im Pod, ohne Shell und ohne `pkill`; der eigene Prozess nennt den Namen auch.
 KILL = """
 import os, pathlib
 for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):

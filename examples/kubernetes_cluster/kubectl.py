@@ -44,3 +44,14 @@ def ready(pod: dict) -> bool:
     """Sagt, ob ein Pod Anfragen bekommt; einer, der gerade geht, zählt nicht."""
     conditions = {c["type"]: c["status"] for c in pod["status"].get("conditions", [])}
     return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
+
+
+def replaced(namespace: str) -> bool:
+    """Sagt, ob jedes Deployment nur noch Pods seiner letzten Fassung hat."""
+    for deployment in items(namespace, "deployments"):
+        status, wanted = deployment["status"], deployment["spec"]["replicas"]
+        if status.get("observedGeneration") != deployment["metadata"]["generation"]:
+            return False
+        if not wanted == status.get("updatedReplicas", 0) == status.get("replicas", 0):
+            return False
+    return True

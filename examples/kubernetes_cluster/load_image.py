@@ -39,7 +39,7 @@ def load(image: str) -> str:
     name, _, tag = image.rpartition(":")
     if not name or "/" in tag or tag == "latest":
         raise ClusterError(
-            f"{image!r} nennt keine feste Fassung, etwa price-api:1.0.0. Bei „latest“ wüsste "
+            f"{image!r} nennt keine feste Fassung, etwa price-api:1.0.0. Bei `latest` wüsste "
             "niemand, was läuft, und der Cluster suchte das Image im Netz."
         )
     try:

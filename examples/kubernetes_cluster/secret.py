@@ -1,4 +1,4 @@
-"""Ein Secret mit zufälligem Inhalt anlegen: python -m examples.kubernetes_cluster.secret price.
+"""Ein Secret mit zufälligem Inhalt anlegen: `python -m examples.kubernetes_cluster.secret price`.
 
 Der Wert entsteht hier, geht über die Standardeingabe an kubectl und steht danach nur im Cluster:
 in keiner Datei, in keiner Prozessliste und in keiner Ausgabe.

@@ -1,6 +1,6 @@
 """Warten, bis der Cluster einen Zustand meldet, und sagen, wer dann noch bedient.
 
-Aufruf: python -m examples.kubernetes_cluster.state price OOMKilled
+Aufruf: `python -m examples.kubernetes_cluster.state price OOMKilled`
 Kubernetes meldet Gründe an vier Stellen: am Container, an seinem letzten Ende, am Pod und am
 Deployment. Gewartet wird auf einen der genannten, egal wo er steht.
 """
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from examples.kubernetes_cluster.kubectl import APP, ClusterError, items, ready
+from examples.kubernetes_cluster.kubectl import APP, ClusterError, items, ready, replaced
 
 
 def container_reasons(pod: dict) -> Iterator[str]:
@@ -50,7 +50,9 @@ def wait_for(namespace: str, reasons: list[str], storm: int, timeout: float) -> 
     while True:
         found, pods = seen(namespace)
         hits = sorted(found & set(reasons))
+        # Erst wenn keine alten Pods mehr da sind: Deren Neustarts haben andere Gründe.
         stormy = bool(storm and pods) and all(restarts(pod) >= storm for pod in pods)
+        stormy = stormy and replaced(namespace)
         if hits or stormy:
             serving = sum(map(ready, pods))
             return {"seen": hits[0] if hits else "neu gestartet", "still_ready": serving}

@@ -1,6 +1,6 @@
 """Einen Eingriff unter Last vornehmen und zählen, was aus den Anfragen wurde.
 
-Aufruf: python -m examples.kubernetes_cluster.under_load price --settle -- kubectl …
+Aufruf: `python -m examples.kubernetes_cluster.under_load price --settle -- kubectl …`
 Gefragt wird im Cluster, von einem eigenen Pod aus, je Anfrage mit neuer Verbindung: Nur dann wählt
 der Service jedes Mal neu. Die Last beginnt vor dem Eingriff und endet nach seinen Folgen.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from examples.kubernetes_cluster.kubectl import ClusterError, items, ready, run
+from examples.kubernetes_cluster.kubectl import ClusterError, items, ready, replaced, run
 
 URL = "http://price-api/predict"
 FOLDER = Path(__file__).parent
@@ -24,13 +24,8 @@ LIMIT_SECONDS = 90
 
 def settled(namespace: str) -> bool:
     """Sagt, ob jeder Austausch beendet ist: alle Pods neu, alle bereit, keiner mehr im Gehen."""
-    for deployment in items(namespace, "deployments"):
-        status, wanted = deployment["status"], deployment["spec"]["replicas"]
-        if status.get("observedGeneration") != deployment["metadata"]["generation"]:
-            return False
-        if not wanted == status.get("updatedReplicas", 0) == status.get("replicas", 0):
-            return False
-    return all(ready(pod) or ended(pod) for pod in items(namespace, "pods"))
+    pods = items(namespace, "pods")
+    return replaced(namespace) and all(ready(pod) or ended(pod) for pod in pods)
 
 
 def ended(pod: dict) -> bool:
@@ -85,7 +80,7 @@ def run_under_load(
             if settle:
                 wait_until_settled(namespace)
             time.sleep(seconds)
-            # communicate schließt die Eingabe; daran endet die Last.
+            # `communicate` schließt die Eingabe; daran endet die Last.
             said, complaint = load.communicate(timeout=LIMIT_SECONDS)
         except subprocess.TimeoutExpired:
             raise ClusterError("Der Lastgenerator wurde nicht fertig.") from None
@@ -117,11 +112,13 @@ def main() -> int:
     parser.add_argument("--settle", action="store_true", help="auf das Ende der Folgen warten")
     parser.add_argument("--retry", action="store_true", help="gescheiterte Fragen wiederholen")
     parser.add_argument("--servers", action="store_true", help="auch zählen, wer geantwortet hat")
-    # argparse reichte Optionen des Eingriffs sonst nicht durch.
+    # `argparse` reichte Optionen des Eingriffs sonst nicht durch.
     own, action = sys.argv[1:], []
     if "--" in own:
         own, action = own[: own.index("--")], own[own.index("--") + 1 :]
     options = parser.parse_args(own)
+    if action[:1] == ["python"]:
+        action[0] = sys.executable  # in einer Umgebung heißt es nicht überall so
     try:
         counted = run_under_load(
             options.namespace,
