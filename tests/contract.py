@@ -211,6 +211,34 @@ def from_container() -> Iterator[Ask]:
 
 
 @contextmanager
+def from_cluster() -> Iterator[Ask]:
+    """Der Dienst im Cluster, erreicht über den Weg, den kubectl für Versuche öffnet."""
+    with cluster_namespace("contract", "base") as namespace:
+        forward = ["kubectl", "-n", namespace, "port-forward", "service/price-api", "{port}:80"]
+        with over_http(forward) as ask:
+            yield ask
+
+
+@contextmanager
+def cluster_namespace(purpose: str, folder: str) -> Iterator[str]:
+    """Ein eigener Namensraum, in dem der Dienst aus diesem Ordner läuft; am Ende ist er fort."""
+    tool("docker")
+    tool("kubernetes")
+    namespace = f"price-{purpose}-{secrets.token_hex(3)}"
+    kubectl = ["kubectl", "-n", namespace]
+    process.output(["python", "-m", "examples.docker_image.build"], timeout=600)
+    process.output(["python", "-m", "examples.kubernetes_cluster.load_image", "price-api:1.0.0"])
+    process.output(["kubectl", "create", "namespace", namespace])
+    try:
+        process.output(["python", "-m", "examples.kubernetes_cluster.secret", namespace])
+        process.output([*kubectl, "apply", "-k", f"examples/kubernetes_cluster/{folder}"])
+        process.output([*kubectl, "rollout", "status", "deployment/price-api", "--timeout=110s"])
+        yield namespace
+    finally:
+        process.output(["kubectl", "delete", "namespace", namespace, "--wait=false"])
+
+
+@contextmanager
 def from_gradio() -> Iterator[Ask]:
     """Die Gradio-Oberfläche, gefragt über ihre API."""
     port = free_port()
@@ -371,8 +399,9 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
     "docker_image": from_container,
+    "kubernetes_cluster": from_cluster,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
-HTTP = ("flask_service", "fastapi_service", "docker_image")
+HTTP = ("flask_service", "fastapi_service", "docker_image", "kubernetes_cluster")
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP)]

@@ -1,0 +1,1 @@
+"""Der Preisdienst in Kubernetes: Manifeste, Störungen und die Helfer, die sie auslösen."""
