@@ -4,7 +4,8 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	$$name -c "" 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
 MODEL := examples/price_model/artifacts/metadata.json
-WHEELS := examples/docker_image/wheels/.complete examples/compose_stack/registry/wheels/.complete
+WHEELS := $(patsubst %/serving.txt,%/wheels/.complete,$(wildcard examples/docker_image/serving.txt \
+	examples/compose_stack/registry/serving.txt))
 KERAS := examples/tensorflow_savedmodel/artifacts/metadata.json
 PORT ?= 8000
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
@@ -50,7 +51,7 @@ wheels: $(WHEELS) ## Die Pakete der Container-Images herunterladen; danach bauen
 examples/docker_image/wheels/.complete: examples/docker_image/serving.txt examples/docker_image/wheels.py .venv/.book
 	@$(BIN)/python -m examples.docker_image.wheels && touch $@
 
-examples/compose_stack/registry/wheels/.complete: examples/compose_stack/registry/requirements.txt .venv/.book
+examples/compose_stack/registry/wheels/.complete: examples/compose_stack/registry/serving.txt .venv/.book
 	@$(BIN)/python -m examples.compose_stack.registry download && touch $@
 
 test: .venv/.checks ## Alles prüfen, was auch CI prüft
@@ -113,7 +114,7 @@ lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	  -c ../../requirements.txt -o serving.txt serving.in
 	@cd examples/compose_stack/registry && $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 \
 	  --python-platform linux --no-header --no-annotate --generate-hashes --override overrides.txt \
-	  -c ../../../requirements.txt -o requirements.txt requirements.in
+	  -c ../../../requirements.txt -o serving.txt serving.in
 
 clean: ## Alles Erzeugte löschen
 	@rm -rf .venv .environments _build examples/*/artifacts

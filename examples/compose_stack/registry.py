@@ -22,6 +22,6 @@ def command() -> list[str]:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["download"]:
-        download(FOLDER / "requirements.txt", WHEELS)
+        download(FOLDER / "serving.txt", WHEELS)
     else:
         sys.exit(subprocess.run(command()).returncode)
