@@ -57,7 +57,14 @@ def replicas(project: str) -> dict[str, str]:
     """Gibt zu jedem Container des Dienstes seine Version zurück."""
     labels = [f"com.docker.compose.project={project}", "com.docker.compose.service=api"]
     filters = [part for label in labels for part in ("--filter", f"label={label}")]
-    listing = ["docker", "ps", "--all", *filters, "--format", '{{.Names}} {{.Label "price.version"}}']
+    listing = [
+        "docker",
+        "ps",
+        "--all",
+        *filters,
+        "--format",
+        '{{.Names}} {{.Label "price.version"}}',
+    ]
     done = subprocess.run(listing, capture_output=True, encoding="utf-8", check=True)
     return dict(line.split() for line in done.stdout.splitlines())
 
