@@ -1,6 +1,6 @@
 """Der Server der Modell-Registry als Image: python -m examples.compose_stack.registry.
 
-Mit „download“ holt der Aufruf nur die Pakete; danach baut das Image ohne Netz.
+Mit `download` holt der Aufruf nur die Pakete; danach baut das Image ohne Netz.
 """
 
 import subprocess

@@ -1,6 +1,6 @@
 """Ersetzt alle Replikate durch eine andere Version, ohne dass eine Anfrage scheitert.
 
-Compose kennt dafür keinen Befehl: „up“ beendet erst alle alten und startet dann die neuen.
+Compose kennt dafür keinen Befehl: `up` beendet erst alle alten und startet dann die neuen.
 
 Aufruf: python -m examples.compose_stack.rollout 1.1.0 [--project price]
 """

@@ -1,6 +1,6 @@
 """Startet den Stapel ganz oder gar nicht: python -m examples.compose_stack.start.
 
-Scheitert „docker compose up“, so bleiben Netze und halbe Container zurück. Dieser Aufruf prüft
+Scheitert `docker compose up`, so bleiben Netze und halbe Container zurück. Dieser Aufruf prüft
 vorher den Port, nennt den Grund in einem Satz und räumt auf.
 """
 
@@ -63,7 +63,7 @@ def main() -> int:
     try:
         problem = start(options.project, options.port, options.profile)
     except FileNotFoundError:
-        problem = "Das Programm docker ist nicht installiert."
+        problem = "Docker ist nicht installiert."
     if problem:
         print(f"Nichts gestartet: {problem}", file=sys.stderr)
         return 1

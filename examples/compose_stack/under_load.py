@@ -1,6 +1,6 @@
 """Führt einen Befehl aus, während Anfragen laufen, und zählt, was aus ihnen wurde.
 
-Aufruf: python -m examples.compose_stack.under_load URL -- docker kill price-api-2
+Aufruf: `python -m examples.compose_stack.under_load URL -- docker kill price-api-2`
 
 Ausgegeben wird eine Zeile JSON: gesendet, beantwortet, gescheitert, wie und von wem.
 """

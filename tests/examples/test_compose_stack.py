@@ -88,7 +88,7 @@ def test_compose_accepts_the_files(name, tmp_path):
     command = ["docker", "compose", *files, "--profile", "*", "config", "--quiet"]
     done = subprocess.run(process._command(command), capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
-    # Die Fassung aus alten Anleitungen trägt noch „version“; sonst warnt Compose vor nichts.
+    # Die Fassung aus alten Anleitungen trägt noch `version`; sonst warnt Compose vor nichts.
     assert ("obsolete" in done.stderr) == (name == "naive")
 
 
@@ -236,7 +236,7 @@ def test_killed_replica_costs_no_request_and_stays_dead(healed):
     counted, code = under_load.measure(healed.url, ["docker", "kill", victim])
     assert code == 0 and counted["sent"] > 80
     assert counted["failed"] == 0, counted
-    # „docker kill“ gilt als Absicht; „restart“ greift nur, wenn der Prozess von selbst endet.
+    # `docker kill` gilt als Absicht; `restart` greift nur, wenn der Prozess von selbst endet.
     assert inspect(victim)["State"]["Status"] == "exited"
 
 
