@@ -4,7 +4,8 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	$$name -c "" 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
 MODEL := examples/price_model/artifacts/metadata.json
-WHEELS := $(patsubst %/serving.txt,%/wheels/.complete,$(wildcard examples/docker_image/serving.txt))
+WHEELS := $(patsubst %/serving.txt,%/wheels/.complete,$(wildcard examples/docker_image/serving.txt \
+	examples/compose_stack/registry/serving.txt))
 KERAS := examples/tensorflow_savedmodel/artifacts/metadata.json
 PORT ?= 8000
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
@@ -45,11 +46,15 @@ $(KERAS): .environments/tensorflow_savedmodel/.ready $(MODEL) \
 		examples/tensorflow_savedmodel/train.py
 	@.environments/tensorflow_savedmodel/bin/python -m examples.tensorflow_savedmodel.train
 
-wheels: $(WHEELS) ## Die Pakete des Container-Images herunterladen; danach baut es ohne Netz
+wheels: $(WHEELS) ## Die Pakete der Container-Images herunterladen; danach bauen sie ohne Netz
 
 $(WHEELS): examples/docker_image/serving.txt examples/docker_image/sklearn.txt \
 		examples/docker_image/wheels.py .venv/.book
+examples/docker_image/wheels/.complete: examples/docker_image/serving.txt examples/docker_image/wheels.py .venv/.book
 	@$(BIN)/python -m examples.docker_image.wheels && touch $@
+
+examples/compose_stack/registry/wheels/.complete: examples/compose_stack/registry/serving.txt .venv/.book
+	@$(BIN)/python -m examples.compose_stack.registry download && touch $@
 
 test: .venv/.checks ## Alles prüfen, was auch CI prüft
 	@$(BIN)/python tools/run_gates.py lint model unit notebooks book site
@@ -110,6 +115,12 @@ lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	  $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux \
 	    --no-header --no-annotate --generate-hashes \
 	    -c ../../requirements.txt -o $$name.txt $$name.in || exit 1; done
+	@cd examples/docker_image && $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 \
+	  --python-platform linux --no-header --no-annotate --generate-hashes \
+	  -c ../../requirements.txt -o serving.txt serving.in
+	@cd examples/compose_stack/registry && $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 \
+	  --python-platform linux --no-header --no-annotate --generate-hashes --override overrides.txt \
+	  -c ../../../requirements.txt -o serving.txt serving.in
 
 clean: ## Alles Erzeugte löschen
 	@rm -rf .venv .environments _build examples/*/artifacts

@@ -23,8 +23,10 @@ import joblib
 import pandas as pd
 from streamlit.testing.v1 import AppTest
 
+import needs
 import process
 from examples.docker_image import build
+from examples.compose_stack import secret as compose_secret
 from examples.joblib_model import store as joblib_store
 from examples.pickle_model import signed, skops_store
 from examples.pickle_model import store as pickle_store
@@ -177,6 +179,16 @@ def over_http(command: list[str], env: dict | None = None) -> Iterator[Ask]:
     service = process.serve(
         [part.format(port=port) for part in command], f"{url}/health/ready", env=env
     )
+    try:
+        with asking(url) as ask:
+            yield ask
+    finally:
+        service.stop()
+
+
+@contextmanager
+def asking(url: str) -> Iterator[Ask]:
+    """Ein Client für einen Dienst, der schon läuft."""
     client = httpx.Client(base_url=url, timeout=30)
 
     def ask(payload: object) -> tuple[list[float], str]:
@@ -194,11 +206,45 @@ def over_http(command: list[str], env: dict | None = None) -> Iterator[Ask]:
         (version,) = {answer["model_version"] for answer in answers}
         return [answer["price_usd"] for answer in answers], version
 
-    try:
+    with client:
         yield ask
+
+
+@contextmanager
+def through_load_balancer() -> Iterator[Ask]:
+    """Die Replikate in Compose, gefragt über nginx davor."""
+    needs.tool("docker")
+    process.output(["python", "-m", "examples.docker_image.build"], timeout=600)
+    with tempfile.TemporaryDirectory() as folder, compose_stack(Path(folder)) as stack:
+        stack("up", "--detach", "--wait")
+        with asking(stack.url) as ask:
+            yield ask
+
+
+class ComposeStack:
+    """Ein eigenes Projekt in Compose mit eigenem Port, damit nichts anderem etwas geschieht."""
+
+    def __init__(self, secrets_folder: Path, *files: str) -> None:
+        port = free_port()
+        self.project, self.url = f"price-test-{port}", f"http://127.0.0.1:{port}"
+        self.env = {"PRICE_PORT": str(port), "PRICE_SECRETS": str(secrets_folder)}
+        names = [part for file in ("compose.yaml", *files) for part in ("-f", STACK / file)]
+        self.command = ["docker", "compose", *names, "-p", self.project]
+        compose_secret.create(secrets_folder)
+
+    def __call__(self, *arguments: str, **env: str) -> str:
+        """Führt einen Unterbefehl von `docker compose` aus und gibt seine Ausgabe zurück."""
+        return process.output([*self.command, *arguments], timeout=180, env=self.env | env)
+
+
+@contextmanager
+def compose_stack(secrets_folder: Path, *files: str) -> Iterator[ComposeStack]:
+    """Räumt am Ende alles ab, was unter diesem Projekt entstanden ist."""
+    stack = ComposeStack(secrets_folder, *files)
+    try:
+        yield stack
     finally:
-        client.close()
-        service.stop()
+        stack("--profile", "*", "down", "--volumes", "--remove-orphans")
 
 
 @contextmanager
@@ -373,6 +419,7 @@ def from_streamlit() -> Iterator[Ask]:
 JSON = {"Content-Type": "application/json"}
 FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--port", "{port}"]
 FLASK = ["python", "-m", "examples.flask_service.serve", "--port", "{port}"]
+STACK = process.ROOT / "examples" / "compose_stack"
 GUNICORN = ["python", "-m", "gunicorn", "--config", "examples/flask_service/gunicorn_conf.py"]
 
 # So läuft der Container auch im Kapitel: nichts beschreibbar, keine Sonderrechte, begrenzt.
@@ -400,8 +447,9 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
     "docker_image": from_container,
     "kubernetes_cluster": from_cluster,
+    "compose_stack": through_load_balancer,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
-HTTP = ("flask_service", "fastapi_service", "docker_image", "kubernetes_cluster")
+HTTP = ("flask_service", "fastapi_service", "docker_image", "kubernetes_cluster", "compose_stack")
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP)]

@@ -1,0 +1,1 @@
+"""Mehrere Replikate hinter einem Load Balancer, dazu Monitoring und Registry, mit Compose."""
