@@ -40,7 +40,7 @@ class Cluster:
     def __init__(
         self, folder: Path, config: str, command: str, ready: str, workers_only: bool
     ) -> None:
-        self.folder, self.config = folder, HERE / config
+        self.folder, self.config = folder.resolve(), HERE / config
         self.command, self.ready, self.workers_only = command, ready, workers_only
         # Die Vorgaben sind dieselben wie in der Konfiguration von HAProxy.
         self.ports = {
@@ -51,7 +51,7 @@ class Cluster:
         self.broken: set[str] = set()
         self.workers: dict[str, subprocess.Popen] = {}
         self.haproxy: subprocess.Popen | None = None
-        self.environment = {**os.environ, "ADMIN_SOCKET": str(folder / "admin.sock")}
+        self.environment = {**os.environ, "ADMIN_SOCKET": str(self.folder / "admin.sock")}
 
     def __enter__(self) -> "Cluster":
         """Prüft, startet und wartet; scheitert etwas davon, bleibt kein Prozess übrig."""
@@ -221,7 +221,8 @@ def main() -> None:
     options = parse_arguments()
     if options.port:
         os.environ["PORT"] = options.port
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit())
     try:
         if not options.folder.is_dir():
             raise ClusterError(f"Den Ordner {options.folder.name} gibt es nicht.")
@@ -232,6 +233,8 @@ def main() -> None:
         if unknown := {*slow, *options.broken} - set(cluster.ports):
             raise ClusterError(f"Unbekanntes Backend: {', '.join(sorted(unknown))}")
         for name, seconds in slow.items():
+            if not re.fullmatch(r"\d+(\.\d+)?", seconds):
+                raise ClusterError(f"{seconds!r} ist keine Zahl von Sekunden.")
             cluster.settings[name]["PRICE_DELAY_SECONDS"] = seconds
         for name in options.broken:
             cluster.broken.add(name)
@@ -240,8 +243,6 @@ def main() -> None:
             cluster.supervise()
     except ClusterError as error:
         sys.exit(f"Fehler: {error}")
-    except KeyboardInterrupt:
-        pass
 
 
 if __name__ == "__main__":

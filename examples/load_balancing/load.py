@@ -121,6 +121,7 @@ def summary(answers: list[tuple[float, float, str, str]]) -> dict:
         "failed": len(answers) - len(good),
         "per_second": round(len(good) / elapsed, 1) if elapsed else 0,
         "median_ms": round(statistics.median(latencies), 2) if latencies else None,
+        "p90_ms": round(latencies[int(len(latencies) * 0.9)], 2) if latencies else None,
         "p99_ms": round(latencies[int(len(latencies) * 0.99)], 2) if latencies else None,
         "by_status": dict(sorted(Counter(result for _, _, result, _ in answers).items())),
         "by_server": dict(sorted(Counter(server for *_, server in good if server).items())),
