@@ -27,10 +27,10 @@ EXAMPLE_FOLDER = process.ROOT / "examples" / "load_balancing"
 CLUSTER = ["python", "-m", "examples.load_balancing.cluster"]
 FAULTY = "{python} -m uvicorn examples.load_balancing.faulty:app --port {port} --no-access-log"
 GRADIO = "{python} -m uvicorn examples.gradio_app.app:app --port {port} --log-level warning"
-STREAMLIT = (
-    "{python} -m streamlit run examples/streamlit_app/app.py --server.port {port}"
-    " --server.address 127.0.0.1 --server.headless true --browser.gatherUsageStats false"
-)
+STREAMLIT = "{python} -m streamlit run examples/streamlit_app/app.py --server.port {port}"
+# Sonst unterschreibt jeder Prozess seine Cookies anders, auch die gegen fremde Formulare.
+SAME_SECRET = {"STREAMLIT_SERVER_COOKIE_SECRET": "test"}
+STONES = "carat,cut,color,clarity,depth,table,x,y,z\n0.7,Ideal,E,VS2,61.5,55.0,5.7,5.72,3.51\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -354,3 +354,33 @@ def gradio_pair(tmp_path_factory):
     )
     yield pair
     pair.service.stop()
+
+
+@pytest.fixture(scope="module")
+def streamlit_pair(tmp_path_factory):
+    options = ("--config", "sticky.cfg", "--command", STREAMLIT)
+    folder = tmp_path_factory.mktemp("streamlit")
+    pair = Workers(folder, 2, *options, ready="/_stcore/health", **SAME_SECRET)
+    yield pair
+    pair.service.stop()
+
+
+@pytest.mark.parametrize("sticky", ["no", "yes"])
+def test_streamlit_upload_reaches_its_session_only_with_a_cookie(streamlit_pair, browser, sticky):
+    file = {"name": "steine.csv", "mimeType": "text/csv", "buffer": STONES.encode()}
+    settings = {"STICKY": sticky, "READY_PATH": "/_stcore/health"}
+    with streamlit_pair.behind_haproxy("sticky.cfg", **settings) as (url, _):
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        page.goto(url)
+        page.get_by_role("tab", name="Datei bewerten").click()
+        answers = []
+        for _ in range(6):
+            with page.expect_response(
+                lambda answer: "upload_file" in answer.url and answer.request.method == "PUT"
+            ) as sent:
+                page.locator("input[type=file]").set_input_files(file)
+            answers.append(sent.value.ok)
+        page.close()
+    print(f"STICKY={sticky}: {answers.count(True)} von {len(answers)} Dateien angekommen")
+    assert all(answers) == (sticky == "yes")
