@@ -1,9 +1,8 @@
 """Mit HAProxy im Betrieb reden: über seinen Admin-Socket, eine Datei statt eines Ports.
 
-Aufruf: python -m examples.load_balancing.admin FOLDER show
-        python -m examples.load_balancing.admin FOLDER wait s4 DOWN
-        python -m examples.load_balancing.admin FOLDER settle
-        python -m examples.load_balancing.admin FOLDER set server workers/s1 state drain
+Aufruf: python -m examples.load_balancing.admin ORDNER BEFEHL
+Befehle sind `show`, `wait s4 DOWN`, `settle` und alle, die HAProxy selbst kennt, etwa
+`set server workers/s1 state drain`.
 """
 
 import csv
@@ -95,7 +94,7 @@ def main() -> None:
             if answer := send(Path(folder), " ".join(words)):
                 print(answer)
         case _:
-            raise AdminError("Aufruf: admin FOLDER show | wait NAME STATUS | settle | BEFEHL")
+            raise AdminError("Es fehlt der Befehl, etwa `show`.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Mehrere Prozesse des Preisdienstes und HAProxy davor, als ein Dienst (Linux, macOS).
 
-Starten: python -m examples.load_balancing.cluster FOLDER [--slow s4=2] [--broken s4]
-Im Ordner liegen danach admin.sock und workers.json. Ports und Strategie stehen in der
-Umgebung: PORT, PORT_1 bis PORT_4, POLICY und was haproxy.cfg sonst noch liest.
+Starten: python -m examples.load_balancing.cluster ORDNER [--slow s4=2] [--broken s4]
+Im Ordner liegen danach `admin.sock` und `workers.json`. Ports und Strategie stehen in der
+Umgebung: `PORT`, `PORT_1` bis `PORT_4`, `POLICY` und was `haproxy.cfg` sonst noch liest.
 """
 
 import argparse

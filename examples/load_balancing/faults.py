@@ -1,6 +1,6 @@
 """Störungen unter Last, gezählt: was gesendet, beantwortet und gescheitert ist.
 
-Aufruf: python -m examples.load_balancing.faults FOLDER URL crash | drain | abrupt [--rate 40]
+Aufruf: python -m examples.load_balancing.faults ORDNER URL STÖRUNG [--rate 40]
 Der Ordner ist der des Verbunds. `crash` trifft ein Backend mit kill -9; `drain` tauscht alle
 nacheinander geordnet aus, `abrupt` ebenso, aber mit kill -9.
 """

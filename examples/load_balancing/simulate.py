@@ -1,6 +1,6 @@
 """Viele Load Balancer mit veralteter Sicht: was ein einzelner HAProxy nicht zeigen kann.
 
-Aufruf: python -m examples.load_balancing.simulate [--policies leastconn …] [--ages 0 1 …]
+Aufruf: python -m examples.load_balancing.simulate [--policies NAME …] [--ages 0 1 …]
 """
 
 import argparse

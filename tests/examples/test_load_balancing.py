@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -365,22 +365,34 @@ def streamlit_pair(tmp_path_factory):
     pair.service.stop()
 
 
+def is_upload(answer) -> bool:
+    return "upload_file" in answer.url and answer.request.method == "PUT"
+
+
 @pytest.mark.parametrize("sticky", ["no", "yes"])
 def test_streamlit_upload_reaches_its_session_only_with_a_cookie(streamlit_pair, browser, sticky):
+    from playwright.sync_api import Error
+
     file = {"name": "steine.csv", "mimeType": "text/csv", "buffer": STONES.encode()}
     settings = {"STICKY": sticky, "READY_PATH": "/_stcore/health"}
     with streamlit_pair.behind_haproxy("sticky.cfg", **settings) as (url, _):
         page = browser.new_page()
-        page.set_default_timeout(60_000)
-        page.goto(url)
-        page.get_by_role("tab", name="Datei bewerten").click()
+        tab = page.get_by_role("tab", name="Datei bewerten")
+        # Chromium bricht alles ab, sobald irgendwo auf dem Rechner ein Netz kommt oder geht.
+        for _ in range(10):
+            with suppress(Error):
+                page.goto(url)
+                tab.click(timeout=15_000)
+                break
         answers = []
-        for _ in range(6):
-            with page.expect_response(
-                lambda answer: "upload_file" in answer.url and answer.request.method == "PUT"
-            ) as sent:
+        for _ in range(10):
+            with (
+                suppress(Error),
+                page.expect_response(is_upload, timeout=5_000) as sent,
+            ):
                 page.locator("input[type=file]").set_input_files(file)
-            answers.append(sent.value.ok)
+            if sent.is_done():
+                answers.append(sent.value.ok)
         page.close()
     print(f"STICKY={sticky}: {answers.count(True)} von {len(answers)} Dateien angekommen")
-    assert all(answers) == (sticky == "yes")
+    assert answers and all(answers) == (sticky == "yes")
