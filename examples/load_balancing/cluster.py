@@ -27,7 +27,11 @@ FIRST_PORTS = {"haproxy.cfg": (8162, 8163, 8164, 8165), "sticky.cfg": (8167, 816
 START_SECONDS = 60
 STOP_SECONDS = 3
 RESTART_SECONDS = 0.5
-METERED = "{python} -m uvicorn examples.fastapi_service.metered:app --port {port} --no-access-log"
+# Das Backend hält Verbindungen länger offen als HAProxy: Sonst legt es auf, während dieser fragt.
+METERED = (
+    "{python} -m uvicorn examples.fastapi_service.metered:app --port {port}"
+    " --no-access-log --timeout-keep-alive 60"
+)
 
 
 class ClusterError(RuntimeError):

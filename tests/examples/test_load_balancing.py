@@ -25,7 +25,10 @@ from examples.price_model.schema import EXAMPLE
 
 EXAMPLE_FOLDER = process.ROOT / "examples" / "load_balancing"
 CLUSTER = ["python", "-m", "examples.load_balancing.cluster"]
-FAULTY = "{python} -m uvicorn examples.load_balancing.faulty:app --port {port} --no-access-log"
+FAULTY = (
+    "{python} -m uvicorn examples.load_balancing.faulty:app --port {port}"
+    " --no-access-log --timeout-keep-alive 60"
+)
 GRADIO = "{python} -m uvicorn examples.gradio_app.app:app --port {port} --log-level warning"
 STREAMLIT = "{python} -m streamlit run examples/streamlit_app/app.py --server.port {port}"
 # Sonst unterschreibt jeder Prozess seine Cookies anders, auch die gegen fremde Formulare.
@@ -132,14 +135,15 @@ def test_crash_under_load_loses_answers_only_without_retries(workers, retries):
         report = faults.run("crash", workers.folder, url, rate=40)
     print(f"kill -9, RETRIES={retries}: {report}")
     assert report["sent"] == report["answered"] + report["failed"]
-    assert (report["failed"] > 0) == (retries == "0")
+    assert (report["failed"] > 0) == (retries == "0"), report
 
 
 def test_draining_every_backend_loses_nothing_even_without_retries(workers):
     before = faults.worker(workers.folder, "s1")["pid"]
     with workers.behind_haproxy(RETRIES="0") as (url, _):
         report = faults.run("drain", workers.folder, url, rate=40)
-    assert report["failed"] == 0 and set(report["by_server"]) == {"s1", "s2", "s3", "s4"}
+    assert report["failed"] == 0, report
+    assert set(report["by_server"]) == {"s1", "s2", "s3", "s4"}
     assert faults.worker(workers.folder, "s1")["pid"] != before
 
 
