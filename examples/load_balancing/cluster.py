@@ -24,7 +24,7 @@ from examples.price_model.predict import ARTIFACTS
 
 HERE = Path(__file__).parent
 FIRST_PORTS = {"haproxy.cfg": (8162, 8163, 8164, 8165), "sticky.cfg": (8167, 8168)}
-START_SECONDS = 60
+START_SECONDS = 110
 STOP_SECONDS = 3
 RESTART_SECONDS = 0.5
 # Das Backend hält Verbindungen länger offen als HAProxy: Sonst legt es auf, während dieser fragt.
