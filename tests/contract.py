@@ -172,12 +172,15 @@ def from_onnx_file() -> Iterator[Ask]:
 
 
 @contextmanager
-def over_http(command: list[str], env: dict | None = None) -> Iterator[Ask]:
+def over_http(command: list[str], env: dict | None = None, timeout: float = 30) -> Iterator[Ask]:
     """Ein Dienst als eigener Prozess; `{port}` im Befehl wird ersetzt."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     service = process.serve(
-        [part.format(port=port) for part in command], f"{url}/health/ready", env=env
+        [part.format(port=port) for part in command],
+        f"{url}/health/ready",
+        timeout=timeout,
+        env=env,
     )
     try:
         with asking(url) as ask:
@@ -416,6 +419,17 @@ def from_streamlit() -> Iterator[Ask]:
     yield ask
 
 
+@contextmanager
+def through_haproxy() -> Iterator[Ask]:
+    """Vier Preisdienste hinter HAProxy, gefragt unter dessen Adresse."""
+    tool("haproxy")
+    env = {name: str(free_port()) for name in ("PORT_1", "PORT_2", "PORT_3", "PORT_4", "TCP_PORT")}
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["python", "-m", "examples.load_balancing.cluster", folder, "--port", "{port}"]
+        with over_http(command, env, timeout=120) as ask:
+            yield ask
+
+
 JSON = {"Content-Type": "application/json"}
 FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--port", "{port}"]
 FLASK = ["python", "-m", "examples.flask_service.serve", "--port", "{port}"]
@@ -448,8 +462,9 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "docker_image": from_container,
     "kubernetes_cluster": from_cluster,
     "compose_stack": through_load_balancer,
+    "load_balancing": through_haproxy,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
-HTTP = ("flask_service", "fastapi_service", "docker_image", "kubernetes_cluster", "compose_stack")
+HTTP = ("flask_service", "fastapi_service", "docker_image", "kubernetes_cluster", "compose_stack", "load_balancing")
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP)]

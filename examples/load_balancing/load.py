@@ -7,6 +7,7 @@ Braucht nur die Standardbibliothek: So läuft es auch im Container.
 import argparse
 import http.client
 import json
+import signal
 import statistics
 import threading
 import time
@@ -20,7 +21,7 @@ from examples.price_model.schema import EXAMPLE
 BODY = json.dumps(EXAMPLE).encode()
 HEADERS = {"Content-Type": "application/json"}
 # Bei fester Rate muss auch dann jemand fragen, wenn viele Antworten noch ausstehen.
-CLIENTS_AT_FIXED_RATE = 32
+CLIENTS_AT_FIXED_RATE = 128
 
 
 class Client:
@@ -56,10 +57,12 @@ class Client:
 
 
 class Schedule:
-    """Wann die nächste Frage fällig ist; endet nach der Zeit oder der Zahl."""
+    """Wann die nächste Frage fällig ist; endet nach der Zeit, der Zahl oder auf Zuruf."""
 
-    def __init__(self, seconds: float, rate: float | None, limit: int) -> None:
-        self.started = time.perf_counter()
+    def __init__(
+        self, seconds: float, rate: float | None, limit: int, stop: threading.Event
+    ) -> None:
+        self.started, self.stop = time.perf_counter(), stop
         self.seconds, self.rate, self.limit = seconds, rate, limit
         self.lock, self.taken = threading.Lock(), 0
 
@@ -69,7 +72,8 @@ class Schedule:
             with self.lock:
                 number = self.taken
                 due = self.started + number / self.rate if self.rate else time.perf_counter()
-                if number >= self.limit or due - self.started >= self.seconds:
+                ended = number >= self.limit or due - self.started >= self.seconds
+                if ended or self.stop.is_set():
                     return
                 self.taken += 1
             time.sleep(max(0.0, due - time.perf_counter()))
@@ -84,13 +88,14 @@ def run(
     max_requests: int = 100_000,
     keep: bool = True,
     timeout: float = 5,
+    stop: threading.Event | None = None,
 ) -> list[tuple[float, float, str, str]]:
     """Fragt bis zur Zeit oder zur Zahl; gibt je Frage (wann, Latenz, Ergebnis, Antwortender).
 
     Zeiten in s seit Beginn. Die Latenz zählt ab der Fälligkeit: Wer warten muss, weil alle
     Verbindungen belegt sind, wartet mit.
     """
-    schedule = Schedule(seconds, rate, max_requests)
+    schedule = Schedule(seconds, rate, max_requests, stop or threading.Event())
 
     def work(_: int) -> list[tuple[float, float, str, str]]:
         client, answers = Client(url, timeout, keep), []
@@ -116,6 +121,7 @@ def summary(answers: list[tuple[float, float, str, str]]) -> dict:
         "failed": len(answers) - len(good),
         "per_second": round(len(good) / elapsed, 1) if elapsed else 0,
         "median_ms": round(statistics.median(latencies), 2) if latencies else None,
+        "p90_ms": round(latencies[int(len(latencies) * 0.9)], 2) if latencies else None,
         "p99_ms": round(latencies[int(len(latencies) * 0.99)], 2) if latencies else None,
         "by_status": dict(sorted(Counter(result for _, _, result, _ in answers).items())),
         "by_server": dict(sorted(Counter(server for *_, server in good if server).items())),
@@ -145,7 +151,10 @@ def positive(text: str) -> float:
 
 
 def main() -> None:
-    """Gibt einmal Last und zeigt das Ergebnis als eine Zeile JSON."""
+    """Gibt einmal Last und zeigt das Ergebnis als eine Zeile JSON.
+
+    SIGTERM beendet sie vorzeitig: Gezählt wird, was bis dahin gefragt war.
+    """
     parser = argparse.ArgumentParser(description="Begrenzte Last auf den Preisdienst geben.")
     parser.add_argument("url", help="http://… mit oder ohne Pfad; Vorgabe ist /predict")
     parser.add_argument("--seconds", type=positive, default=5, help="danach keine neue Frage")
@@ -157,6 +166,8 @@ def main() -> None:
     parser.add_argument("--timeout", type=positive, default=5, help="Geduld je Frage in Sekunden")
     parser.add_argument("--timeline", action="store_true", help="zusätzlich je Sekunde")
     options = parser.parse_args()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     answers = run(
         options.url,
         options.seconds,
@@ -165,6 +176,7 @@ def main() -> None:
         options.max_requests,
         not options.new_connections,
         options.timeout,
+        stop,
     )
     result = summary(answers) | ({"timeline": timeline(answers)} if options.timeline else {})
     print(json.dumps(result, ensure_ascii=False))
