@@ -4,6 +4,7 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	$$name -c "" 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
 MODEL := examples/price_model/artifacts/metadata.json
+WHEELS := examples/docker_image/wheels/.complete
 KERAS := examples/tensorflow_savedmodel/artifacts/metadata.json
 PORT ?= 8000
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
@@ -17,7 +18,7 @@ export GRADIO_ANALYTICS_ENABLED := False
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help serve book lab model keras-model test lint unit notebooks site save-notebooks bench museum \
+.PHONY: help serve book lab model keras-model wheels test lint unit notebooks site save-notebooks bench museum \
 	figures lighthouse lock latest clean
 
 help: ## Diese Übersicht
@@ -30,7 +31,7 @@ serve: book ## Das Buch bauen und unter http://127.0.0.1:8000 zeigen (anderer Po
 book: .venv/.book node_modules/onnxruntime-web ## Das Buch nach _build/html bauen
 	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 
-lab: .venv/.all model $(ENVIRONMENTS) $(KERAS) ## JupyterLab mit den Notebooks öffnen
+lab: .venv/.all model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## JupyterLab mit den Notebooks öffnen
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
 model: $(MODEL) ## Das Preismodell trainieren
@@ -44,6 +45,11 @@ $(KERAS): .environments/tensorflow_savedmodel/.ready $(MODEL) \
 		examples/tensorflow_savedmodel/train.py
 	@.environments/tensorflow_savedmodel/bin/python -m examples.tensorflow_savedmodel.train
 
+wheels: $(WHEELS) ## Die Pakete des Container-Images herunterladen; danach baut es ohne Netz
+
+$(WHEELS): examples/docker_image/serving.txt examples/docker_image/wheels.py .venv/.book
+	@$(BIN)/python -m examples.docker_image.wheels && touch $@
+
 test: .venv/.checks ## Alles prüfen, was auch CI prüft
 	@$(BIN)/python tools/run_gates.py lint model unit notebooks book site
 
@@ -51,16 +57,16 @@ lint: .venv/.checks ## Stil von Code und Notebooks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-unit: .venv/.checks model $(ENVIRONMENTS) $(KERAS) ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
+unit: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/site --ignore tests/benchmarks tests
 
-notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) ## Alle Notebooks ausführen und mit ihren Ausgaben vergleichen
+notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Alle Notebooks ausführen und mit ihren Ausgaben vergleichen
 	@$(BIN)/python tools/run_nbval.py
 
 site: .venv/.checks model ## Die gebaute Seite im Browser prüfen
 	@$(BIN)/python -m pytest tests/site
 
-save-notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) ## Notebooks ausführen und speichern (NOTEBOOKS="notebooks/x.ipynb")
+save-notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Notebooks ausführen und speichern (NOTEBOOKS="notebooks/x.ipynb")
 	@$(BIN)/python tools/save_notebooks.py $(NOTEBOOKS)
 
 bench: .venv/.checks model $(ENVIRONMENTS) $(KERAS) ## Geschwindigkeit der Dienste messen; die Zahlen stehen dann auf den Seiten
@@ -99,6 +105,9 @@ lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	@for folder in $(dir $(wildcard examples/*/requirements.in)); do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11.5 --no-header --no-annotate \
 	    -c requirements.txt -o $$folder/requirements.txt $$folder/requirements.in || exit 1; done
+	@cd examples/docker_image && $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 \
+	  --python-platform linux --no-header --no-annotate --generate-hashes \
+	  -c ../../requirements.txt -o serving.txt serving.in
 
 clean: ## Alles Erzeugte löschen
 	@rm -rf .venv .environments _build examples/*/artifacts

@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from tools.run_nbval import REQUIREMENTS
 
 
 def skip_or_fail(reason: str) -> NoReturn:
@@ -21,3 +24,10 @@ def program(name: str, remedy: str) -> str:
     here = str(Path(sys.executable).parent)
     found = shutil.which(name, path=os.pathsep.join([here, os.environ.get("PATH", "")]))
     return found or skip_or_fail(f"{name} fehlt. Abhilfe: {remedy}")
+
+
+def tool(name: str) -> None:
+    """Überspringt, wenn fehlt, was auch Notebooks verlangen können: docker, kubernetes …"""
+    command, remedy = REQUIREMENTS[name]
+    if not shutil.which(command[0]) or subprocess.run(command, capture_output=True).returncode:
+        skip_or_fail(f"{name} fehlt. Abhilfe: {remedy}")

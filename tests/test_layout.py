@@ -23,6 +23,11 @@ PORTS = {
     "flask_service": {8103, 8113},
     "fastapi_service": {8104, 8114, 8124},
     "tensorflow_savedmodel": {8108},
+    "docker_image": {8131, 8132, 8133},
+    "compose_stack": {8141, 8142, 8143},
+    "kubernetes_cluster": {8151, 8152, 8153},
+    "load_balancing": set(range(8161, 8169)),
+    "auto_scaling": {8171, 8172, 8173, 8174},
 }
 PORT = re.compile(r"\b81\d\d\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users)/|[A-Z]:\\Users|file://")

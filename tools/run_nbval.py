@@ -16,8 +16,12 @@ KERNELS = ROOT / ".environments" / "share" / "jupyter" / "kernels"
 CELL_TIMEOUT_SECONDS = 120
 # Was ein Notebook über Python hinaus braucht: (Befehl, der gelingen muss, Abhilfe).
 REQUIREMENTS = {
-    "docker": (["docker", "info"], "sudo apt install docker.io"),
-    "kubernetes": (["kubectl", "version"], "ein Cluster, auf den kubectl zeigt"),
+    "docker": (
+        ["docker", "compose", "ls"],
+        "Docker Desktop oder docker-ce starten, mit Compose",
+    ),
+    "kubernetes": (["kubectl", "get", "nodes"], "ein Cluster, auf den kubectl zeigt, etwa kind"),
+    "haproxy": (["haproxy", "-v"], "sudo apt install haproxy"),
 }
 
 

@@ -1,0 +1,1 @@
+"""Der Preisdienst als Container-Image."""

@@ -1,0 +1,1 @@
+"""Lastverteilung: mehrere Prozesse hinter einer Adresse."""
