@@ -97,6 +97,8 @@ def start(port: int, folder: str) -> None:
         _node_ip_address="127.0.0.1",
         _temp_dir=folder,
     )
+    # Erst hier: ray.init setzt eine eigene Behandlung.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     deployment = serve.deployment(
         serve.ingress(build_app)(PriceService),
@@ -106,6 +108,16 @@ def start(port: int, folder: str) -> None:
         max_ongoing_requests=100,
     )
     serve.run(deployment.bind(), name=NAME)
+
+
+def stop() -> None:
+    """Lässt laufende Anfragen zu Ende bringen und fährt den Cluster herunter."""
+    import ray
+    from ray import serve
+
+    if ray.is_initialized():
+        serve.shutdown()
+        ray.shutdown()
 
 
 def replicas() -> dict[str, int]:
@@ -159,10 +171,9 @@ def main() -> None:
     watcher = guard(folder)
     try:
         start(options.port, folder)
-        # Erst hier: Ray setzt beim Start seine eigene Behandlung.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         watch(options.trace)
     finally:
+        stop()
         watcher.stdin.close()
         watcher.stdout.read()
 
