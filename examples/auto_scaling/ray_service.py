@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
+
 from examples.price_model.predict import ModelMissingError, load_metadata
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +107,8 @@ def start(port: int, folder: str) -> None:
         name=NAME,
         autoscaling_config=AUTOSCALING,
         ray_actor_options={"num_cpus": REPLICA_CPUS},
-        max_ongoing_requests=100,
+        # Was darüber hinausgeht, wartet vor den Replikaten und zählt für den Autoscaler mit.
+        max_ongoing_requests=2,
     )
     serve.run(deployment.bind(), name=NAME)
 
@@ -121,20 +124,32 @@ def stop() -> None:
 
 
 def replicas() -> dict[str, int]:
-    """Zählt die Replikate nach ihrem Zustand."""
+    """Zählt die Replikate, die laufen, starten und enden."""
     from ray import serve
 
     status = serve.status().applications[NAME].deployments[NAME]
-    return {state.lower(): count for state, count in status.replica_states.items()}
+    states = {str(state): count for state, count in status.replica_states.items()}
+    return {name: states.get(name.upper(), 0) for name in ("running", "starting", "stopping")}
+
+
+def cpu_seconds() -> float:
+    """Summiert die Rechenzeit der Replikate; wer schon beendet ist, zählt nicht mehr."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error, IndexError):
+            if process.cmdline()[0].startswith(f"ray::ServeReplica:{NAME}"):
+                total += sum(process.cpu_times()[:2])
+    return total
 
 
 def watch(trace: Path | None) -> None:
-    """Wartet auf das Ende und schreibt dabei die Spur: Sekunden seit dem Start, Replikate."""
+    """Wartet auf das Ende und schreibt dabei die Spur: Sekunden, Replikate, Rechenzeit."""
     started = time.monotonic()
     with trace.open("w", encoding="utf-8", buffering=1) if trace else contextlib.nullcontext() as f:
         while True:
             if f:
-                line = {"seconds": round(time.monotonic() - started, 2), **replicas()}
+                seconds = round(time.monotonic() - started, 2)
+                line = {"seconds": seconds, **replicas(), "cpu_seconds": round(cpu_seconds(), 2)}
                 f.write(json.dumps(line) + "\n")
             time.sleep(TRACE_SECONDS)
 
