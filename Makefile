@@ -4,7 +4,7 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	$$name -c "" 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
 MODEL := examples/price_model/artifacts/metadata.json
-WHEELS := examples/docker_image/wheels/.complete
+WHEELS := $(patsubst %/serving.txt,%/wheels/.complete,$(wildcard examples/docker_image/serving.txt))
 KERAS := examples/tensorflow_savedmodel/artifacts/metadata.json
 PORT ?= 8000
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)

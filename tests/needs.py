@@ -9,13 +9,14 @@ from typing import NoReturn
 
 import pytest
 
-from tools.run_nbval import REQUIREMENTS
+from tools.run_nbval import REQUIREMENTS, note_skipped
 
 
 def skip_or_fail(reason: str) -> NoReturn:
     """Überspringt den Test; in CI, wo alles da sein muss, schlägt er fehl."""
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
+    note_skipped(reason)
     pytest.skip(reason)
 
 

@@ -25,6 +25,7 @@ COPIED = [
     "notebooks/process.py",
     "tests/nbval.cfg",
     "tools/latest.py",
+    "tools/run_gates.py",
     "tools/run_nbval.py",
     "tools/save_notebooks.py",
     "tools/setup.py",
@@ -122,6 +123,17 @@ def test_missing_environment_skips_the_notebook_but_not_in_ci(missing):
     assert f"Übersprungen: {SLUG}.ipynb" in done.stdout
     assert f"python tools/setup.py {SLUG}" in done.stdout
     assert run(missing, "tools/run_nbval.py", CI="true").returncode == 1
+
+
+def test_what_was_skipped_is_listed_at_the_end_of_all_gates(missing):
+    # Zwei Prüfungen, die erste überspringt ein Notebook.
+    makefile = ".PHONY: notebooks site\n"
+    makefile += f"notebooks:\n\t@{sys.executable} tools/run_nbval.py\nsite:\n\t@echo fertig\n"
+    (missing / "Makefile").write_text(makefile, encoding="utf-8")
+    done = run(missing, "tools/run_gates.py", "notebooks", "site")
+    assert done.returncode == 0, done.stdout
+    end = done.stdout.split("fertig")[1]
+    assert f"- {SLUG}.ipynb, es fehlt die Umgebung {SLUG}" in end
 
 
 def test_missing_environment_is_named_when_saving(missing):

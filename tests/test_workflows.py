@@ -19,7 +19,9 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 LABEL = "# Geprüft mit actionlint und zizmor, nicht ausgeführt"
 MAX_LINES = 60
 PINNED = re.compile(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
-STUBS = ("git", "chromium", "npm", "hunspell", "apt-get", "sudo")
+STUBS = ("git", "chromium", "npm", "hunspell", "haproxy", "apt-get", "sudo", "docker", "kubectl")
+# Womit .ci/run nachsieht, ob etwas übrig blieb.
+TRACES = ("ip", "mount", "iptables-save", "sysctl", "ps")
 
 
 def checked(tool: str, *arguments: str) -> None:
@@ -101,11 +103,13 @@ def machine(tmp_path):
     shutil.copy(ROOT / ".ci" / "run", tree / ".ci" / "run")
     (tree / "notebooks" / "a.ipynb").write_text("gespeichert\n", encoding="utf-8")
 
-    def run(make: str) -> subprocess.CompletedProcess:
-        scripts = {name: f'echo "{name} $*" >>"{tmp_path}/called"' for name in STUBS}
-        for name, script in (scripts | {"make": make}).items():
-            (programs / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
-            (programs / name).chmod(0o755)
+    def run(make: str, **more: str) -> subprocess.CompletedProcess:
+        scripts = {name: f'echo "{name} $*" >>"{tmp_path}/called"' for name in STUBS + TRACES}
+        paths = {programs / name: script for name, script in (scripts | more).items()}
+        paths |= {programs / "make": make, tree / ".ci" / "docker": "echo $1"}
+        for path, script in paths.items():
+            path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+            path.chmod(0o755)
         path = os.pathsep.join([str(programs), "/usr/bin", "/bin"])
         return subprocess.run(
             [tree / ".ci" / "run"],
@@ -128,7 +132,7 @@ def test_ci_run_shows_what_took_how_long(machine):
     assert done.returncode == 0, done.stderr
     assert "CI=true --no-print-directory test" in done.stdout
     steps = re.findall(r"^(\w+) +\d+ s +grün$", done.stdout, re.MULTILINE)
-    assert steps == ["Ausstatten", "Prüfen", "Speichern"]
+    assert steps == ["Ausstatten", "Docker", "Prüfen", "Speichern", "Aufräumen"]
 
 
 @needs_linux
@@ -146,3 +150,20 @@ def test_ci_run_fails_when_saving_changes_a_notebook(machine):
     assert done.returncode == 1
     assert "-gespeichert" in done.stdout and "+anders" in done.stdout
     assert (tree / "notebooks" / "a.ipynb").read_text(encoding="utf-8") == "gespeichert\n"
+
+
+@needs_linux
+def test_ci_run_fails_when_something_is_left(machine):
+    tree, run = machine
+    # Wie eine Einhängung, die erst während der Prüfungen entstand.
+    done = run("touch left", mount=f'[ ! -e "{tree}/left" ] || echo overlay on /left type overlay')
+    assert done.returncode == 1
+    assert "> Einhängung /left" in done.stdout
+    assert re.search(r"^Aufräumen +\d+ s +rot$", done.stdout, re.MULTILINE)
+
+
+@needs_linux
+def test_ci_scripts_have_no_shell_mistakes():
+    scripts = [path for path in (ROOT / ".ci").iterdir() if path.is_file()]
+    # Darunter liegen Hinweise, die Funktionen für ungenutzt halten, weil sie über "$@" laufen.
+    checked("shellcheck", "--severity=warning", *map(str, scripts))
