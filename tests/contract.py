@@ -169,12 +169,12 @@ def from_onnx_file() -> Iterator[Ask]:
 
 
 @contextmanager
-def over_http(command: list[str], env: dict | None = None) -> Iterator[Ask]:
+def over_http(command: list[str], env: dict | None = None, timeout: float = 30) -> Iterator[Ask]:
     """Ein Dienst als eigener Prozess; `{port}` im Befehl wird ersetzt."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     service = process.serve(
-        [part.format(port=port) for part in command], f"{url}/health/ready", env=env
+        [part.format(port=port) for part in command], f"{url}/health/ready", timeout, env
     )
     client = httpx.Client(base_url=url, timeout=30)
 
@@ -246,6 +246,14 @@ def require_environment(slug: str) -> None:
         process.output([f"python:{slug}", "-c", ""])
     except process.ProcessError as error:
         skip_or_fail(str(error))
+
+
+@contextmanager
+def from_ray() -> Iterator[Ask]:
+    """Derselbe Dienst auf einem eigenen Cluster von Ray Serve."""
+    require_environment("auto_scaling")
+    with over_http(RAY, timeout=120) as ask:
+        yield ask
 
 
 @contextmanager
@@ -335,6 +343,7 @@ def from_streamlit() -> Iterator[Ask]:
 JSON = {"Content-Type": "application/json"}
 FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--port", "{port}"]
 FLASK = ["python", "-m", "examples.flask_service.serve", "--port", "{port}"]
+RAY = ["python:auto_scaling", "-m", "examples.auto_scaling.ray_service", "--port", "{port}"]
 GUNICORN = ["python", "-m", "gunicorn", "--config", "examples/flask_service/gunicorn_conf.py"]
 
 VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
@@ -353,7 +362,9 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     ),
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
+    "auto_scaling": from_ray,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
-HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(("flask_service", "fastapi_service"))]
+HTTP_SERVICES = ("flask_service", "fastapi_service", "auto_scaling")
+HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP_SERVICES)]

@@ -45,7 +45,7 @@ def end(folder: str, *spared: int) -> bool:
 
 
 def detach() -> None:
-    """Verlässt den Stammbaum: Wer die Kinder des Starters beendet, soll den Wächter nicht treffen."""
+    """Verlässt den Stammbaum: Wer alle Kinder des Starters beendet, soll ihn nicht treffen."""
     if hasattr(os, "fork") and os.fork():
         os._exit(0)
 

@@ -33,7 +33,7 @@ AUTOSCALING = {
     "min_replicas": 1,
     "max_replicas": 4,
     "target_ongoing_requests": 2,
-    # Die Vorgaben, 30 s hinauf und 600 s hinunter, sind für den Betrieb; hier soll es schnell gehen.
+    # Die Vorgaben, 30 s hinauf und 600 s hinunter, gelten dem Betrieb; hier soll es schnell gehen.
     "metrics_interval_s": 0.5,
     "look_back_period_s": 2,
     "upscale_delay_s": 2,

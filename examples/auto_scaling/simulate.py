@@ -10,7 +10,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -126,9 +126,7 @@ def simulate(load: Callable[[int], float], seconds: int, model: Model) -> list[d
             starting += [second + model.start] * (chosen - desired)
             desired = chosen
         overloaded = history[-1] > model.target * (1 + TOLERANCE)
-        steps.append(
-            {"time": second, "desired": desired, "ready": ready, "overloaded": overloaded}
-        )
+        steps.append({"time": second, "desired": desired, "ready": ready, "overloaded": overloaded})
     return steps
 
 
@@ -179,7 +177,8 @@ def windows(model: Model, period: int, sizes: list[int], seconds: int = 600) -> 
     """Vergleicht Stabilisierungsfenster bei pulsierender Last."""
     rows = []
     for size in sizes:
-        steps = simulate(pulses(period, model.demand), seconds, Model(**asdict(model) | {"window": size}))
+        chosen = replace(model, window=size)
+        steps = simulate(pulses(period, model.demand), seconds, chosen)
         rows.append(
             {
                 "window": size,
