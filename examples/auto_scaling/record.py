@@ -77,7 +77,7 @@ def main() -> None:
         sys.exit(f"Den Ordner für die Spur gibt es nicht: {options.trace.parent}")
     if not record(options.trace, options.name, options.until, options.limit):
         sys.exit(f"Nach {options.limit:g} s waren nicht {options.until} Replikate bereit.")
-    print(f"{options.until} Replikate bereit")
+    print(f"Bereit: {options.until} von {options.name}")
 
 
 if __name__ == "__main__":

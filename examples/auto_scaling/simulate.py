@@ -48,8 +48,12 @@ def read(path: Path) -> list[dict]:
     """Liest eine Spur; die Zeit zählt danach ab der ersten Zeile."""
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        trace = [line for line in lines if line["utilization"] is not None]
-        return [line | {"time": line["time"] - trace[0]["time"]} for line in trace]
+        began = lines[0]["time"]
+        return [
+            # Solange es keine Messwerte gibt, lässt der HPA alles, wie es ist.
+            line | {"time": line["time"] - began, "utilization": line["utilization"] or 0}
+            for line in lines
+        ]
     except FileNotFoundError:
         raise TraceError(f"Die Spur {path.name} gibt es nicht.") from None
     except (ValueError, KeyError, TypeError, IndexError):
