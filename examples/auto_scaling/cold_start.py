@@ -38,7 +38,7 @@ def scale(replicas: int) -> None:
     command = ["kubectl", "-n", NAMESPACE, "scale", DEPLOYMENT, f"--replicas={replicas}"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=20)
     if done.returncode:
-        sys.exit(f"kubectl meldet: {done.stderr.strip()}")
+        sys.exit(f"`kubectl` meldet: {done.stderr.strip()}")
 
 
 def accepts_zero() -> bool:
@@ -61,7 +61,7 @@ def until(url: str, status: int) -> float:
 def measure(url: str, patience: float) -> dict:
     """Misst eine warme Antwort, die Zeit ohne Pod und die erste Antwort danach.
 
-    `patience` ist die Zeit in s, in der ohne Pod weitergefragt wird: Weckt der HPA ihn auf?
+    `patience` ist die Zeit in s, in der ohne Pod weiter gefragt wird: Weckt der HPA ihn auf?
     """
     until(url, 200)
     warm = []

@@ -15,7 +15,7 @@ from examples.price_model.schema import EXAMPLE, MAX_BATCH
 
 CPU = re.compile(r"^process_cpu_seconds_total (\S+)$", re.MULTILINE)
 PREDICTIONS = 1000
-# Die Rechenzeit zählt in Hundertsteln; wenige große Stapel gingen darin unter.
+# Die Rechenzeit zählt in Schritten von 10 ms; wenige große Stapel gingen darin unter.
 BATCHES = 20
 
 

@@ -46,7 +46,7 @@ SETTINGS = {
     # Auch unter Linux nur Loopback; die Vorgabe wäre die Adresse im Netz, Metriken auf allen.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_enable_metrics_collection": "0",
-    # Nur wer das Token kennt, darf dem Cluster Code schicken; ohne diese Zeile läge es im Home.
+    # Nur wer das Token kennt, darf dem Cluster Code schicken; es bleibt im Speicher.
     "RAY_AUTH_MODE": "token",
     # Die Vorgabe von 10 s gälte auch für einen schnellen Autoscaler.
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5",

@@ -23,18 +23,18 @@ def kubectl(*arguments: str) -> dict:
     try:
         done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=20)
     except FileNotFoundError:
-        sys.exit("Das Programm kubectl ist nicht installiert.")
+        sys.exit("Das Programm `kubectl` ist nicht installiert.")
     except subprocess.TimeoutExpired:
         sys.exit("Der Cluster antwortet nicht.")
     if done.returncode:
-        sys.exit(f"kubectl meldet: {done.stderr.strip()}")
+        sys.exit(f"`kubectl` meldet: {done.stderr.strip()}")
     return json.loads(done.stdout)
 
 
 def observe(name: str) -> dict:
     """Liest HPA, Deployment und Messwerte.
 
-    `utilization` ist die Auslastung in Prozent der requests, `measured` die Zahl der Pods, für
+    `utilization` ist die Auslastung in Prozent der `requests`, `measured` die Zahl der Pods, für
     die es Messwerte gibt; `replicas` und `desired` sind die Zahlen, mit denen der HPA rechnete.
     """
     found = kubectl(f"hpa/{name}", f"deployment/{name}", "--output", "json")["items"]

@@ -1,4 +1,4 @@
-"""Ray Serve unter begrenzter Last hinauf- und wieder herunterskalieren lassen.
+"""Ray Serve unter begrenzter Last vergrößern und wieder verkleinern lassen.
 
 Aufruf: python -m examples.auto_scaling.scale_ray URL SPUR [--clients 8]
 SPUR ist die Datei, die der Dienst mit --trace schreibt.

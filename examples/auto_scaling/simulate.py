@@ -1,8 +1,8 @@
 """Den HPA nachrechnen: die Formel, eine mitgeschriebene Spur und ein Modell zum Ausprobieren.
 
-Aufruf: python -m examples.auto_scaling.simulate replay SPUR   (Voraussage gegen Wirklichkeit)
-        python -m examples.auto_scaling.simulate fit SPUR      (Modell an die Spur anpassen)
-        python -m examples.auto_scaling.simulate windows       (Stabilisierungsfenster vergleichen)
+Aufruf: `python -m examples.auto_scaling.simulate WAS [SPUR]`
+`replay` stellt Voraussage und Wirklichkeit nebeneinander, `fit` passt das Modell an die Spur an,
+`windows` vergleicht Stabilisierungsfenster und braucht keine Spur.
 """
 
 import argparse
@@ -27,7 +27,7 @@ class TraceError(ValueError):
 
 
 def wanted(replicas: int, utilization: float, target: float, measured: int | None = None) -> int:
-    """Die Formel des HPA: aufgerundet replicas · utilization / target, ±10 % ohne Änderung.
+    """Die Formel des HPA: aufgerundet `replicas · utilization / target`, ±10 % ohne Änderung.
 
     `measured` ist die Zahl der Pods mit Messwert; fehlende gelten beim Vergrößern als untätig.
     """
@@ -101,7 +101,7 @@ def explained(trace: list[dict]) -> list[dict]:
 
 @dataclass
 class Model:
-    """Was das Modell von Cluster und Dienst weiß; Zeiten in s, Last in Prozent der requests."""
+    """Was das Modell von Cluster und Dienst weiß; Zeiten in s, Last in Prozent der `requests`."""
 
     demand: float
     lag: int
@@ -200,7 +200,9 @@ def main() -> int:
     parser.add_argument("what", choices=["replay", "fit", "windows"])
     parser.add_argument("trace", nargs="?", type=Path, help="Spur von examples.auto_scaling.record")
     parser.add_argument("--load-seconds", type=float, default=45, help="so lange lag die Last an")
-    parser.add_argument("--demand", type=float, default=240, help="Last in Prozent der requests")
+    parser.add_argument(
+        "--demand", type=float, default=240, help="Last in Prozent dessen, was ein Pod anfordert"
+    )
     parser.add_argument("--lag", type=int, default=15, help="Verzögerung der Messung in s")
     parser.add_argument("--start", type=int, default=5, help="Startzeit eines Replikats in s")
     parser.add_argument("--period", type=int, default=60, help="Periode der pulsierenden Last in s")

@@ -1,4 +1,4 @@
-"""Auto-Scaling: die Formel, ein echter HPA, und Ray Serve, das nichts zurücklässt."""
+"""Auto-Scaling: die Formel, ein echter HPA, und Ray Serve, von dem kein Prozess bleibt."""
 
 import json
 import os
@@ -233,7 +233,7 @@ def test_autoscaler_without_requests_cannot_compute(cluster):
 
 def test_missing_autoscaler_is_one_german_line(cluster, tmp_path):
     command = ["python", "-m", "examples.auto_scaling.record", tmp_path / "trace", "--until", "1"]
-    with pytest.raises(process.ProcessError, match=r"^Befehl endete mit 1:\nkubectl meldet: .*$"):
+    with pytest.raises(process.ProcessError, match=r"^Befehl endete mit 1:\n`kubectl` meldet: .*$"):
         process.output([*command, "--name", "nirgends"])
 
 
@@ -257,7 +257,7 @@ def ray(tmp_path_factory):
 
 
 def cluster_of(port: int) -> list[psutil.Process]:
-    """Alle Prozesse des Clusters: die Familie des raylet und die seines Starters."""
+    """Alle Prozesse des Clusters: die Familie des `raylet` und die seines Starters."""
     replica, *_ = kill_replica.replicas(port)
     starter = replica.parent().parent()
     return [starter, *starter.children(recursive=True)]
