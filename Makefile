@@ -48,9 +48,8 @@ $(KERAS): .environments/tensorflow_savedmodel/.ready $(MODEL) \
 
 wheels: $(WHEELS) ## Die Pakete der Container-Images herunterladen; danach bauen sie ohne Netz
 
-$(WHEELS): examples/docker_image/serving.txt examples/docker_image/sklearn.txt \
+examples/docker_image/wheels/.complete: examples/docker_image/sklearn.txt \
 		examples/docker_image/wheels.py .venv/.book
-examples/docker_image/wheels/.complete: examples/docker_image/serving.txt examples/docker_image/wheels.py .venv/.book
 	@$(BIN)/python -m examples.docker_image.wheels && touch $@
 
 examples/compose_stack/registry/wheels/.complete: examples/compose_stack/registry/serving.txt .venv/.book
@@ -115,9 +114,6 @@ lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	  $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux \
 	    --no-header --no-annotate --generate-hashes \
 	    -c ../../requirements.txt -o $$name.txt $$name.in || exit 1; done
-	@cd examples/docker_image && $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 \
-	  --python-platform linux --no-header --no-annotate --generate-hashes \
-	  -c ../../requirements.txt -o serving.txt serving.in
 	@cd examples/compose_stack/registry && $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 \
 	  --python-platform linux --no-header --no-annotate --generate-hashes --override overrides.txt \
 	  -c ../../../requirements.txt -o serving.txt serving.in

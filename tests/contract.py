@@ -23,10 +23,9 @@ import joblib
 import pandas as pd
 from streamlit.testing.v1 import AppTest
 
-import needs
 import process
-from examples.docker_image import build
 from examples.compose_stack import secret as compose_secret
+from examples.docker_image import build
 from examples.joblib_model import store as joblib_store
 from examples.pickle_model import signed, skops_store
 from examples.pickle_model import store as pickle_store
@@ -216,7 +215,7 @@ def asking(url: str) -> Iterator[Ask]:
 @contextmanager
 def through_load_balancer() -> Iterator[Ask]:
     """Die Replikate in Compose, gefragt über nginx davor."""
-    needs.tool("docker")
+    tool("docker")
     process.output(["python", "-m", "examples.docker_image.build"], timeout=600)
     with tempfile.TemporaryDirectory() as folder, compose_stack(Path(folder)) as stack:
         stack("up", "--detach", "--wait")
@@ -336,6 +335,14 @@ def require_environment(slug: str) -> None:
 
 
 @contextmanager
+def from_ray() -> Iterator[Ask]:
+    """Derselbe Dienst auf einem eigenen Cluster von Ray Serve."""
+    require_environment("auto_scaling")
+    with over_http(RAY, timeout=120) as ask:
+        yield ask
+
+
+@contextmanager
 def from_tensorflow() -> Iterator[Ask]:
     """Das SavedModel hinter der REST-Schnittstelle von TensorFlow Serving."""
     require_environment("tensorflow_savedmodel")
@@ -434,6 +441,7 @@ JSON = {"Content-Type": "application/json"}
 FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--port", "{port}"]
 FLASK = ["python", "-m", "examples.flask_service.serve", "--port", "{port}"]
 STACK = process.ROOT / "examples" / "compose_stack"
+RAY = ["python:auto_scaling", "-m", "examples.auto_scaling.ray_service", "--port", "{port}"]
 GUNICORN = ["python", "-m", "gunicorn", "--config", "examples/flask_service/gunicorn_conf.py"]
 
 # So läuft der Container auch im Kapitel: nichts beschreibbar, keine Sonderrechte, begrenzt.
@@ -460,11 +468,15 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
     "docker_image": from_container,
-    "kubernetes_cluster": from_cluster,
     "compose_stack": through_load_balancer,
+    "kubernetes_cluster": from_cluster,
     "load_balancing": through_haproxy,
+    "auto_scaling": from_ray,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
-HTTP = ("flask_service", "fastapi_service", "docker_image", "kubernetes_cluster", "compose_stack", "load_balancing")
-HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP)]
+HTTP_SERVICES = (
+    *("flask_service", "fastapi_service", "docker_image", "compose_stack"),
+    *("kubernetes_cluster", "load_balancing", "auto_scaling"),
+)
+HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP_SERVICES)]

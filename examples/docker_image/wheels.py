@@ -15,17 +15,14 @@ PYTHON = "3.11"  # wie das Basisimage
 MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 
 
-def download() -> None:
-    """Lädt die Räder aus beiden Locks; sklearn.txt enthält alles aus serving.txt."""
-def download(lock: Path = FOLDER / "serving.txt", wheels: Path = WHEELS) -> None:
+# sklearn.txt enthält alles aus serving.txt und dient nur dem Vergleich der Größe.
+def download(lock: Path = FOLDER / "sklearn.txt", wheels: Path = WHEELS) -> None:
     """Lädt genau die Räder aus dem Lock und prüft ihre Prüfsummen."""
     machine = MACHINES.get(platform.machine().lower())
     if machine is None:
         sys.exit(f"Für den Prozessor {platform.machine()} gibt es diese Pakete nicht fertig.")
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in (17, 26, 27, 28)]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--require-hashes", "--requirement", str(FOLDER / "sklearn.txt")]
-    command += ["--dest", str(WHEELS), "--only-binary=:all:", "--no-deps"]
     command += ["--require-hashes", "--requirement", str(lock)]
     command += ["--dest", str(wheels), "--only-binary=:all:", "--no-deps"]
     command += ["--python-version", PYTHON, "--implementation", "cp"]

@@ -1,0 +1,1 @@
+"""Auto-Scaling: Replikate nach Bedarf, mit dem HPA von Kubernetes und mit Ray Serve."""

@@ -1,0 +1,366 @@
+"""Auto-Scaling: die Formel, ein echter HPA, und Ray Serve, von dem kein Prozess bleibt."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+import needs
+import process
+from contract import RAY, free_port, require_environment
+from examples.auto_scaling import cost, guard, kill_replica, simulate
+from examples.auto_scaling.simulate import Model, TraceError, explained, limited, wanted
+from examples.price_model.schema import EXAMPLE
+
+FOLDER = process.ROOT / "examples" / "auto_scaling"
+NAMESPACE = "price-scaling"
+
+
+# --- Die Formel und das Modell
+
+
+@pytest.mark.parametrize(
+    ("replicas", "utilization", "target", "expected"),
+    [
+        (50, 90, 75, 60),  # das Beispiel aus der Dokumentation von Kubernetes
+        (1, 119, 50, 3),
+        (4, 42, 50, 4),  # 16 % darunter, aber aufgerundet bleibt es bei vier
+        (4, 15, 50, 2),
+        (4, 0, 50, 0),
+        (3, 54, 50, 3),  # innerhalb der Toleranz
+        (3, 56, 50, 4),
+        (3, 46, 50, 3),
+    ],
+)
+def test_formula(replicas, utilization, target, expected):
+    assert wanted(replicas, utilization, target) == expected
+
+
+def test_pods_without_measurement_count_as_idle_only_when_growing():
+    assert wanted(4, 200, 50, measured=4) == 16
+    assert wanted(4, 200, 50, measured=2) == 8
+    assert wanted(4, 200, 50, measured=1) == 4  # dreht sich die Richtung um, bleibt alles
+    assert wanted(4, 20, 50, measured=2) == 2
+
+
+def test_result_stays_within_the_limits():
+    assert [limited(n, 1, 4) for n in (0, 1, 3, 9)] == [1, 1, 3, 4]
+
+
+def line(second: float, utilization: int, replicas: int, desired: int) -> dict:
+    limits = {"target": 60, "minimum": 1, "maximum": 4}
+    counts = {"ready": replicas, "measured": replicas}
+    run = {"utilization": utilization, "replicas": replicas, "desired": desired}
+    return {"time": second} | run | limits | counts
+
+
+def trace() -> list[dict]:
+    """Ein Lauf, wie ihn der Cluster gab: in zwei Schritten hinauf, in zweien hinunter."""
+    steps = [(0, 0, 1, 1), (5, 86, 1, 2), (10, 86, 2, 2), (15, 138, 2, 4), (20, 138, 4, 4)]
+    steps += [(25, 80, 4, 4), (30, 78, 4, 4), (35, 20, 4, 4), (40, 6, 4, 4), (45, 6, 4, 4)]
+    steps += [(51, 6, 4, 2), (56, 6, 2, 1), (61, 6, 1, 1)]
+    return [line(*step) for step in steps]
+
+
+def test_decisions_of_a_run_are_predicted():
+    assert explained(trace()) == [
+        {"from": 1, "to": 2, "predicted": True},
+        {"from": 2, "to": 4, "predicted": True},
+        {"from": 4, "to": 2, "predicted": True},
+        {"from": 2, "to": 1, "predicted": True},
+    ]
+
+
+def test_decision_the_formula_does_not_know_is_noticed():
+    wrong = trace()
+    wrong[6]["desired"] = 3
+    assert [d["predicted"] for d in explained(wrong)].count(False) == 1
+
+
+def test_window_keeps_the_largest_number():
+    lines = simulate.replay(trace(), window=20)
+    assert [entry["low"] for entry in lines][8:11] == [4, 4, 2]
+    assert [entry["low"] for entry in simulate.replay(trace(), window=0)][7:9] == [2, 1]
+
+
+def test_fit_finds_what_the_run_was_made_from():
+    model = Model(demand=300, lag=20, start=2)
+    steps = simulate.simulate(simulate.rectangle(5, 50, 300), 110, model)
+    made = []
+    for step in steps:
+        full = step["desired"] == step["ready"] == 4 and step["time"] > 30
+        observed = line(step["time"], 75 if full else 0, step["desired"], step["desired"])
+        made.append(observed | {"ready": step["ready"]})
+    found = simulate.fit(made, load_seconds=45)
+    assert (found["lag"], found["begin"], found["demand"]) == (20, 5, 300)
+    assert found["difference"] == 0
+
+
+@pytest.mark.parametrize("broken", [trace()[:3], [line(0, 0, 1, 1)]])
+def test_run_that_never_returned_cannot_be_fitted(broken):
+    with pytest.raises(TraceError, match="hinauf"):
+        simulate.fit(broken, load_seconds=30)
+
+
+def test_longer_window_means_fewer_changes_and_more_replicas():
+    rows = simulate.windows(Model(demand=240, lag=15, start=5), 60, [0, 60])
+    assert rows[0]["changes"] > 10 and rows[1]["changes"] == 0
+    assert rows[0]["replica_seconds"] < rows[1]["replica_seconds"]
+    assert rows[0]["overloaded_seconds"] > rows[1]["overloaded_seconds"]
+
+
+def test_new_replica_answers_only_after_its_start():
+    slow = simulate.simulate(simulate.rectangle(0, 60, 240), 60, Model(240, lag=5, start=20))
+    grown = next(step["time"] for step in slow if step["desired"] == 4)
+    ready = next(step["time"] for step in slow if step["ready"] == 4)
+    assert ready - grown == 20
+
+
+@pytest.mark.parametrize("content", [None, "", "keine Spur", '{"time": 1}', "[1]"])
+def test_unusable_trace_is_explained(tmp_path, content):
+    path = tmp_path / "trace.jsonl"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    with pytest.raises(process.ProcessError, match=r"endete mit 1:\n.*trace\.jsonl[^\n]*$"):
+        process.output(["python", "-m", "examples.auto_scaling.simulate", "replay", path])
+    assert content is not None or not path.exists()
+
+
+# --- Manifeste
+
+
+def manifests(name: str) -> list[dict]:
+    return list(yaml.safe_load_all((FOLDER / name).read_text(encoding="utf-8")))
+
+
+def test_deployment_leaves_the_number_to_the_autoscaler():
+    _, deployment, _ = manifests("service.yaml")
+    assert "replicas" not in deployment["spec"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert "cpu" in container["resources"]["requests"]
+    # Ein Limit für die CPU bremste genau dann, wenn die Last kommt.
+    assert "cpu" not in container["resources"]["limits"]
+
+
+def test_blind_deployment_lacks_only_the_requests():
+    deployment, autoscaler = manifests("blind.yaml")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert "resources" not in container
+    assert autoscaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+
+
+def test_load_is_bounded():
+    (job,) = manifests("load_job.yaml")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    arguments = dict(zip(container["args"][::2], container["args"][1::2], strict=False))
+    assert float(arguments["--seconds"]) <= 60 and int(arguments["--max-requests"]) <= 10_000
+    assert job["spec"]["activeDeadlineSeconds"] <= 120 and job["spec"]["backoffLimit"] == 0
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("*.yaml")))
+def test_manifest_is_valid_for_current_kubernetes(name):
+    program = needs.program("kubernetes-validate", "python tools/setup.py checks")
+    done = subprocess.run(
+        [program, "--strict", FOLDER / name], capture_output=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --- Kosten
+
+
+def test_price_of_computing_time():
+    # Ein Kern zu 0,04 $ je Stunde, ganz ausgelastet: eine Stunde Rechenzeit kostet 0,04 $.
+    assert cost.dollars(3600, 0.04, 1) == pytest.approx(0.04)
+    assert cost.dollars(3600, 0.04, 0.5) == pytest.approx(0.08)
+
+
+@pytest.mark.parametrize("options", [["--price", "0"], ["--price", "1", "--utilization", "1.5"]])
+def test_impossible_price_is_refused(options):
+    with pytest.raises(process.ProcessError, match="über null"):
+        process.output(["python", "-m", "examples.auto_scaling.cost", "http://x", *options])
+
+
+# --- Der Cluster
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Der Dienst mit HPA im eigenen Namespace; danach ist davon nichts mehr da."""
+    needs.tool("kubernetes")
+    created = not kubectl("get", "namespace", NAMESPACE, "--ignore-not-found")
+    if not created:
+        pytest.skip(f"Den Namespace {NAMESPACE} benutzt gerade jemand.")
+    try:
+        kubectl("apply", *files("service.yaml"))
+        kubectl("rollout", "status", "deployment/price-api", "--timeout=60s")
+        kubectl("apply", *files("autoscaler.yaml", "blind.yaml"))
+        yield
+    finally:
+        kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
+
+
+def files(*names: str) -> list[str]:
+    return [f"--filename={FOLDER / name}" for name in names]
+
+
+def kubectl(*arguments: str) -> str:
+    return process.output(["kubectl", "-n", NAMESPACE, *arguments])
+
+
+def test_manifests_are_accepted_by_the_server(cluster):
+    kubectl("apply", "--dry-run=server", *files("service.yaml", "autoscaler.yaml", "load_job.yaml"))
+
+
+def test_autoscaler_without_requests_cannot_compute(cluster):
+    deadline = time.monotonic() + 60
+    while "missing request for cpu" not in kubectl("describe", "hpa", "price-blind"):
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    observed = kubectl("get", "hpa", "price-blind", "-o", "jsonpath={.status}")
+    assert "currentCPUUtilizationPercentage" not in observed
+
+
+def test_missing_autoscaler_is_one_german_line(cluster, tmp_path):
+    command = ["python", "-m", "examples.auto_scaling.record", tmp_path / "trace", "--until", "1"]
+    with pytest.raises(process.ProcessError, match=r"^Befehl endete mit 1:\n`kubectl` meldet: .*$"):
+        process.output([*command, "--name", "nirgends"])
+
+
+# --- Ray Serve
+
+
+def start(port: int, *options: object, **variables: str) -> process.Service:
+    require_environment("auto_scaling")
+    command = [part.format(port=port) for part in RAY]
+    url = f"http://127.0.0.1:{port}/health/ready"
+    return process.serve([*command, *options], url, timeout=120, env=variables)
+
+
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory):
+    """Ein Cluster für alle Prüfungen, mit wartender Arbeit: (Adresse, Port, Spur)."""
+    port, trace = free_port(), tmp_path_factory.mktemp("ray") / "trace.jsonl"
+    service = start(port, "--trace", trace, PRICE_DELAY_SECONDS="0.2")
+    yield f"http://127.0.0.1:{port}", port, trace
+    service.stop()
+
+
+def cluster_of(port: int) -> list[psutil.Process]:
+    """Alle Prozesse des Clusters: die Familie des `raylet` und die seines Starters."""
+    replica, *_ = kill_replica.replicas(port)
+    starter = replica.parent().parent()
+    return [starter, *starter.children(recursive=True)]
+
+
+def test_only_loopback_is_open(ray):
+    listening = {
+        (process.name(), connection.laddr.ip)
+        for process in cluster_of(ray[1])
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening
+    assert {ip for _, ip in listening} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}, listening
+
+
+def test_killed_replica_loses_nothing_with_a_second_attempt(ray):
+    url, *_ = ray
+    command = ["python", "-m", "examples.auto_scaling.kill_replica", url]
+    counted = json.loads(process.output([*command, "--seconds", "4", "--attempts", "2"]))
+    assert counted["failed"] == 0 and counted["answered"] == counted["sent"] > 10
+
+
+def test_busy_port_is_refused_before_anything_starts(ray):
+    _, port, _ = ray
+    before = set(Path("/tmp").glob("ray-*")) if os.name == "posix" else set()
+    done = run_service("--port", port)
+    assert done.returncode == 1 and "belegt" in done.stderr and "Traceback" not in done.stderr
+    assert not before or set(Path("/tmp").glob("ray-*")) == before
+
+
+def run_service(*options: object, **variables: str) -> subprocess.CompletedProcess:
+    command = process._command([*RAY[:3], *options])
+    environment = process._environment(variables)
+    return subprocess.run(
+        command, cwd=process.ROOT, env=environment, capture_output=True, encoding="utf-8"
+    )
+
+
+def test_missing_model_is_one_german_line(tmp_path):
+    require_environment("auto_scaling")
+    done = run_service("--port", free_port(), PRICE_MODEL_DIR=str(tmp_path))
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "make model" in done.stderr
+
+
+def test_missing_folder_for_the_trace_is_one_german_line(tmp_path):
+    require_environment("auto_scaling")
+    done = run_service("--port", free_port(), "--trace", tmp_path / "nirgends" / "trace")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "Ordner" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL gibt es unter Windows nicht")
+def test_nothing_survives_a_killed_starter(tmp_path):
+    require_environment("auto_scaling")
+    port = free_port()
+    command = process._command([part.format(port=port) for part in RAY])
+    # Der Ordner des Clusters liegt hier, damit sich sein Verschwinden prüfen lässt.
+    environment = process._environment({"TMPDIR": str(tmp_path)})
+    starter = subprocess.Popen(command, cwd=process.ROOT, env=environment)
+    try:
+        deadline = time.monotonic() + 120
+        while not ready(port):
+            assert starter.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        (folder,) = tmp_path.iterdir()
+        family = cluster_of(port)
+        assert len(family) > 5
+    finally:
+        starter.send_signal(signal.SIGKILL)
+        starter.wait()
+    deadline = time.monotonic() + guard.TIMEOUT_SECONDS
+    while any(p.is_running() for p in family) or folder.exists():
+        assert time.monotonic() < deadline, [p for p in family if p.is_running()]
+        time.sleep(0.1)
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port))
+
+
+def ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=5).is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_guard_recognises_a_process_by_its_folder(tmp_path):
+    (tmp_path / "log").touch()
+    # Im Aufruf steht der Ordner nicht, nur in der Liste offener Dateien.
+    sleeper = "import time; f = open('log'); print('da', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", sleeper]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as child:
+        try:
+            child.stdout.readline()
+            found = psutil.Process(child.pid)
+            assert guard.belongs(found, str(tmp_path))
+            assert not guard.belongs(found, str(tmp_path / "another"))
+            assert guard.end(str(tmp_path), os.getpid())
+            assert child.wait() != 0
+        finally:
+            child.kill()
+
+
+def test_ray_answers_like_the_bare_service(ray):
+    answer = httpx.post(f"{ray[0]}/predict", json=EXAMPLE, timeout=30)
+    assert answer.json()["price_usd"] == pytest.approx(2988, abs=1)
+    assert re.fullmatch(r"[a-z0-9]+", answer.headers["X-Served-By"])
