@@ -28,7 +28,7 @@ def docker(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def ready(port: int, timeout: float = 60) -> http.client.HTTPConnection:
+def ready(port: int, timeout: float = 100) -> http.client.HTTPConnection:
     """Wartet, bis der Dienst bereit ist; gibt die Verbindung zurück, über die er es sagte."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
