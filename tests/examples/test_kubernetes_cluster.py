@@ -350,18 +350,17 @@ def test_kill_nine_loses_nothing_when_the_client_asks_again(namespace):
     counted = under_load.run_under_load(namespace, action, settle=True, retry=True)
     pods = kubectl.items(namespace, "pods")
     assert sum(map(state.restarts, pods)) == 1
-    assert counted["sent"] == counted["answered"] > 300
+    assert counted["sent"] == counted["answered"] > 200
     assert counted["failed"] == 0
 
 
 def test_broken_model_never_gets_ready_and_the_old_pods_keep_serving(namespace):
     action = ["kubectl", "-n", namespace, "apply", "-k", str(FOLDER / "faults" / "broken_model")]
-    counted = under_load.run_under_load(namespace, action, seconds=5)
-    assert counted["sent"] == counted["answered"] > 300
+    reason = "Das Modell lässt sich nicht laden"
+    counted = under_load.run_under_load(namespace, action, seconds=3, until=reason)
+    assert counted["sent"] == counted["answered"] > 200
     pods = [p for p in kubectl.items(namespace, "pods") if "deletionTimestamp" not in p["metadata"]]
     assert sorted(map(kubectl.ready, pods)) == [False, True, True]
-    log = kubectl_in(namespace, "logs", "-l", kubectl.APP, "--tail=-1", "--ignore-errors")
-    assert "Das Modell lässt sich nicht laden" in log
     # Liveness fragt nicht nach dem Modell: ein Neustart würde daran nichts ändern.
     (broken,) = [p for p in pods if not kubectl.ready(p)]
     assert state.restarts(broken) == 0
