@@ -11,6 +11,7 @@ import time
 from examples.load_balancing import load
 
 ROUND_SECONDS = 1
+TIMEOUT_SECONDS = 20  # gezählt werden Fehler des Dienstes, nicht die eines müden Rechners
 PAUSES_SECONDS = (0.1, 0.3, 1, 3)
 
 
@@ -36,7 +37,7 @@ def main() -> None:
         load.Client = Patient
     answers = []
     while time.monotonic() < deadline:
-        answers += load.run(url, ROUND_SECONDS, rate, keep=False)
+        answers += load.run(url, ROUND_SECONDS, rate, keep=False, timeout=TIMEOUT_SECONDS)
         if select.select([sys.stdin], [], [], 0)[0]:  # am Ende der Eingabe immer lesbar
             break
     print(json.dumps(load.summary(answers)))

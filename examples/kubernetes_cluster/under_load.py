@@ -10,11 +10,11 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from examples.kubernetes_cluster.kubectl import ClusterError, items, ready, replaced, run
+from examples.kubernetes_cluster.kubectl import APP, ClusterError, items, ready, replaced, run
 
 URL = "http://price-api/predict"
 FOLDER = Path(__file__).parent
@@ -54,10 +54,12 @@ def run_under_load(
     rate: float = 100,
     settle: bool = False,
     retry: bool = False,
+    until: str = "",
 ) -> dict:
     """Gibt Last, führt `action` aus und gibt die Zählung des Lastgenerators zurück.
 
-    Danach läuft die Last noch `seconds`, mit `settle` außerdem, bis alle Folgen beendet sind.
+    Danach läuft die Last noch `seconds`, mit `settle` außerdem, bis alle Folgen beendet sind, mit
+    `until`, bis ein Pod diesen Text in sein Log schreibt.
     Mit `retry` zählt eine Anfrage erst als gescheitert, wenn auch ihre Wiederholungen scheitern.
     """
     driver = (FOLDER / "driver.py").read_text("utf-8")
@@ -79,6 +81,8 @@ def run_under_load(
                 time.sleep(LEAD_SECONDS)
             if settle:
                 wait_until_settled(namespace)
+            if until:
+                wait_until(lambda: until in logs(namespace), f"Im Log stand nie: {until}")
             time.sleep(seconds)
             # `communicate` schließt die Eingabe; daran endet die Last.
             said, complaint = load.communicate(timeout=LIMIT_SECONDS)
@@ -92,12 +96,23 @@ def run_under_load(
 
 
 def wait_until_settled(namespace: str) -> None:
-    """Wartet auf das Ende aller Folgen, höchstens so lange, wie die Last laufen darf."""
+    """Wartet auf das Ende aller Folgen."""
+    wait_until(lambda: settled(namespace), "Der Eingriff wurde nicht beendet")
+
+
+def wait_until(condition: Callable[[], bool], complaint: str) -> None:
+    """Wartet auf eine Bedingung, höchstens so lange, wie die Last laufen darf."""
     deadline = time.monotonic() + LIMIT_SECONDS - 3 * LEAD_SECONDS
-    while not settled(namespace):
+    while not condition():
         if time.monotonic() > deadline:
-            raise ClusterError(f"Nach {LIMIT_SECONDS} s Last war der Eingriff nicht beendet.")
+            raise ClusterError(f"{complaint}, nicht in {LIMIT_SECONDS} s.")
         time.sleep(0.3)
+
+
+def logs(namespace: str) -> str:
+    """Alle Zeilen, die die Pods des Dienstes bisher ausgegeben haben."""
+    options = ["--selector", APP, "--tail=-1", "--ignore-errors"]
+    return run(["kubectl", "-n", namespace, "logs", *options])
 
 
 def main() -> int:
@@ -110,6 +125,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0, help="so lange noch nach dem Eingriff")
     parser.add_argument("--rate", type=float, default=100, help="Anfragen je Sekunde")
     parser.add_argument("--settle", action="store_true", help="auf das Ende der Folgen warten")
+    parser.add_argument("--until", default="", help="bis dieser Text in einem Log steht")
     parser.add_argument("--retry", action="store_true", help="gescheiterte Fragen wiederholen")
     parser.add_argument("--servers", action="store_true", help="auch zählen, wer geantwortet hat")
     # `argparse` reichte Optionen des Eingriffs sonst nicht durch.
@@ -127,6 +143,7 @@ def main() -> int:
             options.rate,
             options.settle,
             options.retry,
+            options.until,
         )
     except ClusterError as error:
         print(error, file=sys.stderr)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import uuid
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,9 @@ def name(path: Path) -> str:
     return path.relative_to(FOLDER).as_posix()
 
 
+@cache
 def rendered(path: Path) -> list[dict]:
+    """Was nach dem Zusammensetzen an den Cluster ginge."""
     needs.program("kubectl", "kubectl installieren, siehe kubernetes.io")
     return validate.documents(path)
 
@@ -64,9 +67,8 @@ def test_program_is_installed():
 
 @pytest.mark.parametrize("path", [*KUSTOMIZED, *SINGLE], ids=name)
 def test_manifest_is_valid_in_the_current_version(path):
-    assert {document["kind"]: validate.problem(document) for document in rendered(path)} == {
-        document["kind"]: "" for document in rendered(path)
-    }
+    problems = [(document["kind"], validate.problem(document)) for document in rendered(path)]
+    assert not [found for found in problems if found[1]]
 
 
 @pytest.mark.parametrize("path", OUTDATED, ids=name)
@@ -285,10 +287,15 @@ def test_waiting_ends_and_tells_what_was_seen(monkeypatch):
 def test_storm_means_every_pod_restarted(monkeypatch):
     pods = [pod(restarts=1), pod(restarts=0)]
     monkeypatch.setattr(state, "items", lambda _, kind: pods if kind == "pods" else [])
+    monkeypatch.setattr(state, "replaced", lambda _: True)
     with pytest.raises(ClusterError, match="1 Neustarts je Pod"):
         state.wait_for("price", [], 1, 0)
     pods[1] = pod(restarts=2)
     assert state.wait_for("price", [], 1, 0)["seen"] == "neu gestartet"
+    # Neustarts der alten Pods zählen nicht.
+    monkeypatch.setattr(state, "replaced", lambda _: False)
+    with pytest.raises(ClusterError, match="1 Neustarts je Pod"):
+        state.wait_for("price", [], 1, 0)
 
 
 def test_patient_client_asks_again_but_not_forever(monkeypatch):
@@ -350,18 +357,17 @@ def test_kill_nine_loses_nothing_when_the_client_asks_again(namespace):
     counted = under_load.run_under_load(namespace, action, settle=True, retry=True)
     pods = kubectl.items(namespace, "pods")
     assert sum(map(state.restarts, pods)) == 1
-    assert counted["sent"] == counted["answered"] > 300
+    assert counted["sent"] == counted["answered"] > 200
     assert counted["failed"] == 0
 
 
 def test_broken_model_never_gets_ready_and_the_old_pods_keep_serving(namespace):
     action = ["kubectl", "-n", namespace, "apply", "-k", str(FOLDER / "faults" / "broken_model")]
-    counted = under_load.run_under_load(namespace, action, seconds=5)
-    assert counted["sent"] == counted["answered"] > 300
+    reason = "Das Modell lässt sich nicht laden"
+    counted = under_load.run_under_load(namespace, action, seconds=3, until=reason)
+    assert counted["sent"] == counted["answered"] > 200
     pods = [p for p in kubectl.items(namespace, "pods") if "deletionTimestamp" not in p["metadata"]]
     assert sorted(map(kubectl.ready, pods)) == [False, True, True]
-    log = kubectl_in(namespace, "logs", "-l", kubectl.APP, "--tail=-1", "--ignore-errors")
-    assert "Das Modell lässt sich nicht laden" in log
     # Liveness fragt nicht nach dem Modell: ein Neustart würde daran nichts ändern.
     (broken,) = [p for p in pods if not kubectl.ready(p)]
     assert state.restarts(broken) == 0
