@@ -15,7 +15,7 @@ from pathlib import Path
 
 from examples.load_balancing.cluster import ask_status
 
-WAIT_SECONDS = 60
+WAIT_SECONDS = 110
 COUNTED = {
     "status": "status",
     "requests": "stot",
@@ -76,8 +76,7 @@ def settle(folder: Path) -> None:
     """Wartet, bis jedes Backend selbst bereit ist und HAProxy das auch weiß."""
     workers = json.loads((folder / "workers.json").read_text(encoding="utf-8"))
     for name, worker in workers.items():
-        ready = f"http://127.0.0.1:{worker['port']}/health/ready"
-        wait_until(lambda ready=ready: ask_status(ready) == 200, f"{name} antwortet")
+        wait_until(lambda url=worker["ready"]: ask_status(url) == 200, f"{name} antwortet")
         wait(folder, name, "UP")
 
 

@@ -64,13 +64,9 @@ class Cluster:
         check_ports([*self.ports.values(), *([] if self.workers_only else self.entrances())])
         self.watcher = watcher()
         try:
-            *first, last = self.ports
-            for name in first:
+            for name in self.ports:
                 self.start(name)
-            self.wait_for(set(first))
-            # Wer nur auf das letzte Backend wartet, wartet so auf alle.
-            self.start(last)
-            self.wait_for({last})
+            self.wait_for(set(self.ports))
             if not self.workers_only:
                 self.haproxy = self.child(["haproxy", "-db", "-f", self.config], self.environment)
         except BaseException:
@@ -117,7 +113,10 @@ class Cluster:
         ]
         environment = {**os.environ, "SERVED_BY": name, **self.settings[name]}
         self.workers[name] = self.child(words, environment)
-        state = {n: {"pid": w.pid, "port": self.ports[n]} for n, w in self.workers.items()}
+        state = {
+            n: {"pid": worker.pid, "ready": f"http://127.0.0.1:{self.ports[n]}{self.ready}"}
+            for n, worker in self.workers.items()
+        }
         unfinished = self.folder / "workers.json.new"
         unfinished.write_text(json.dumps(state), encoding="utf-8")
         unfinished.replace(self.folder / "workers.json")

@@ -21,8 +21,8 @@ from examples.load_balancing.cluster import ask_status
 LIMITS = ["--seconds", "120", "--max-requests", "6000"]
 
 
-def worker(folder: Path, name: str) -> dict[str, int]:
-    """Liest Prozessnummer und Port eines Backends."""
+def worker(folder: Path, name: str) -> dict:
+    """Liest Prozessnummer und Adresse eines Backends."""
     return json.loads((folder / "workers.json").read_text(encoding="utf-8"))[name]
 
 
@@ -31,8 +31,7 @@ def replace(folder: Path, name: str, kill: signal.Signals) -> None:
     old = worker(folder, name)
     os.kill(old["pid"], kill)
     admin.wait_until(lambda: worker(folder, name)["pid"] != old["pid"], f"{name} wird ersetzt")
-    ready = f"http://127.0.0.1:{old['port']}/health/ready"
-    admin.wait_until(lambda: ask_status(ready) == 200, f"{name} ist bereit")
+    admin.wait_until(lambda: ask_status(old["ready"]) == 200, f"{name} ist bereit")
 
 
 def crash(folder: Path, name: str) -> None:

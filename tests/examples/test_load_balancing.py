@@ -50,10 +50,11 @@ class Workers:
         self.folder = folder
         self.ports = [free_port() for _ in range(count)]
         self.env = {f"PORT_{n}": str(port) for n, port in enumerate(self.ports, start=1)}
-        last = f"http://127.0.0.1:{self.ports[-1]}{ready}"
         options = ("--ready", ready, *options)
         command = [*CLUSTER, folder, "--workers-only", *options]
-        self.service = process.serve(command, last, timeout=120, env=self.env | env)
+        urls = [f"http://127.0.0.1:{port}{ready}" for port in self.ports]
+        self.service = process.serve(command, urls[0], timeout=120, env=self.env | env)
+        wait(lambda: all(ask_status(url) == 200 for url in urls))
 
     @contextmanager
     def behind_haproxy(self, config: str = "haproxy.cfg", **settings: str):
