@@ -20,6 +20,7 @@ from examples.load_balancing.load import Client
 REPLICA = "ray::ServeReplica:price"
 CLIENTS = 8
 MAX_REQUESTS = 5000
+LIMIT_SECONDS = 50
 
 
 def replicas(port: int) -> list[psutil.Process]:
@@ -48,13 +49,12 @@ def ask(client: Client, attempts: int) -> str:
     return result
 
 
-def load(url: str, seconds: float, attempts: int) -> Counter:
-    """Gibt begrenzte Last; zählt die Fragen nach ihrem Ergebnis."""
-    until = time.monotonic() + seconds
+def load(url: str, ended: threading.Event, attempts: int) -> Counter:
+    """Gibt Last, bis `ended` eintritt oder genug gefragt ist; zählt nach dem Ergebnis."""
 
     def work(_: int) -> Counter:
-        client, results = Client(url, timeout=30, keep=True), Counter()
-        while time.monotonic() < until and results.total() < MAX_REQUESTS / CLIENTS:
+        client, results = Client(url, timeout=60, keep=True), Counter()
+        while not ended.is_set() and results.total() < MAX_REQUESTS / CLIENTS:
             results[ask(client, attempts)] += 1
         client.close()
         return results
@@ -63,23 +63,37 @@ def load(url: str, seconds: float, attempts: int) -> Counter:
         return sum(pool.map(work, range(CLIENTS)), Counter())
 
 
+def kill_one(port: int) -> int:
+    """Wartet auf ein zweites Replikat und tötet dann eines; gibt zurück, wie viele liefen."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while len(found := replicas(port)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    if found:
+        found[0].kill()
+    return len(found)
+
+
 def main() -> None:
     """Gibt Last, tötet dabei ein Replikat und zeigt die Zählung als JSON."""
     parser = argparse.ArgumentParser(description="Ein Replikat unter Last beenden")
     parser.add_argument("url")
-    parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--seconds", type=float, default=4, help="so lange danach noch Last")
     parser.add_argument("--attempts", type=int, default=1, help="Versuche je Frage")
     options = parser.parse_args()
-    found = replicas(urlsplit(options.url).port)
-    if not found:
+    port = urlsplit(options.url).port
+    if not replicas(port):
         sys.exit("Auf diesem Port läuft kein Dienst von Ray Serve.")
-    killer = threading.Timer(options.seconds / 2, found[0].kill)
-    killer.start()
-    results = load(options.url, options.seconds, options.attempts)
-    killer.join()
+    ended = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load, options.url, ended, options.attempts)
+        time.sleep(1)
+        running = kill_one(port)
+        time.sleep(options.seconds)
+        ended.set()
+        results = loading.result()
     failed = {result: count for result, count in sorted(results.items()) if result != "200"}
     counted = {"sent": results.total(), "answered": results["200"], "failed": sum(failed.values())}
-    print(json.dumps({"replicas": len(found)} | counted | {"errors": failed}))
+    print(json.dumps({"replicas": running} | counted | {"errors": failed}))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ NAME = "price"
 CPUS = 2
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 TRACE_SECONDS = 0.5
+# Der Weg zu einem Unix-Socket hat höchstens 107 Zeichen; Ray hängt selbst gut 60 an.
+SHORT_FOLDER = "/tmp" if os.path.isdir("/tmp") else None
 # Ein Replikat belegt ein Fünftel Kern; gezählt werden wartende und laufende Anfragen.
 REPLICA_CPUS = 0.2
 AUTOSCALING = {
@@ -181,7 +183,7 @@ def main() -> None:
     parser.add_argument("--trace", type=Path, help="Datei für die Spur der Replikate")
     options = parser.parse_args()
     check(options.port, options.trace)
-    folder = tempfile.mkdtemp(prefix="ray-")
+    folder = tempfile.mkdtemp(prefix="ray-", dir=SHORT_FOLDER)
     os.environ |= SETTINGS | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
     watcher = guard(folder)
     try:

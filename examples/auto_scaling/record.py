@@ -27,7 +27,7 @@ def kubectl(*arguments: str) -> dict:
     except subprocess.TimeoutExpired:
         sys.exit("Der Cluster antwortet nicht.")
     if done.returncode:
-        sys.exit(f"`kubectl` meldet: {done.stderr.strip()}")
+        sys.exit(f"`kubectl` meldet: {done.stderr.partition(chr(10))[0]}")
     return json.loads(done.stdout)
 
 

@@ -21,12 +21,16 @@ LIMIT_SECONDS = 50
 
 
 def last(trace: Path) -> dict:
-    """Liest die letzte vollständige Zeile der Spur."""
-    try:
-        lines = trace.read_text(encoding="utf-8").split("\n")
-        return json.loads(lines[-2])
-    except (OSError, ValueError, IndexError):
-        sys.exit(f"{trace.name} ist keine Spur des Dienstes.")
+    """Liest die letzte ganze Zeile der Spur; der Dienst antwortet schon kurz vor der ersten."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            return json.loads(trace.read_text(encoding="utf-8").split("\n")[-2])
+        except IndexError:
+            time.sleep(0.2)
+        except (OSError, ValueError):
+            break
+    sys.exit(f"{trace.name} ist keine Spur des Dienstes.")
 
 
 def running(trace: Path) -> int:
