@@ -27,6 +27,7 @@ NAME = "price"
 CPUS = 2
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 TRACE_SECONDS = 0.5
+ATTEMPTS = 3
 # Der Weg zu einem Unix-Socket hat höchstens 107 Zeichen; Ray hängt selbst gut 60 an.
 SHORT_FOLDER = "/tmp" if os.path.isdir("/tmp") else None
 # Ein Replikat belegt ein Fünftel Kern; gezählt werden wartende und laufende Anfragen.
@@ -87,20 +88,33 @@ class PriceService:
         raise RuntimeError(app.state.waiting_for)
 
 
+def start_cluster(folder: str) -> None:
+    """Startet einen Cluster auf diesem Rechner; ist er stark belastet, mit weiteren Versuchen."""
+    import ray
+
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            ray.init(
+                num_cpus=CPUS,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="warning",
+                _node_ip_address="127.0.0.1",
+                _temp_dir=folder,
+            )
+            return
+        except Exception as error:
+            # Ray gibt sich selbst 30 s; was dabei liegen bleibt, beendet am Ende der Wächter.
+            if attempt == ATTEMPTS:
+                sys.exit(f"Der Cluster kam nicht hoch: {error}")
+
+
 def start(port: int, folder: str) -> None:
     """Startet Cluster und Dienst; kehrt zurück, wenn ein Replikat antworten kann."""
-    import ray
     from ray import serve
 
-    ray.init(
-        num_cpus=CPUS,
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="warning",
-        _node_ip_address="127.0.0.1",
-        _temp_dir=folder,
-    )
+    start_cluster(folder)
     # Erst hier: ray.init setzt eine eigene Behandlung.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     serve.start(http_options={"host": "127.0.0.1", "port": port})
