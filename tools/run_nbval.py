@@ -14,6 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / ".environments" / "share" / "jupyter" / "kernels"
 CELL_TIMEOUT_SECONDS = 120
+# Die Threads von scikit-learn warten sonst in Schleifen aufeinander: Laufen mehrere Prozesse
+# nebeneinander, nehmen sie einander den Kern weg, und Sekunden werden zu Minuten.
+PATIENT = {"OMP_WAIT_POLICY": "passive"}
 # Was ein Notebook über Python hinaus braucht: (Befehl, der gelingen muss, Abhilfe).
 REQUIREMENTS = {
     "docker": (
@@ -60,7 +63,7 @@ def compare(paths: list[Path], lax: bool, *options: str) -> bool:
     # Lädt in jedem Prozess länger als eine Sekunde und hat mit Notebooks nichts zu tun.
     command += ["-p", "no:schemathesis"]
     # Der Kernel soll das Profil des Projekts lesen, auch ohne make.
-    environment = {"IPYTHONDIR": str(ROOT / ".ipython"), **os.environ}
+    environment = {"IPYTHONDIR": str(ROOT / ".ipython"), **PATIENT, **os.environ}
     environment["JUPYTER_PATH"] = str(KERNELS.parent)
     return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
 

@@ -108,6 +108,8 @@ def main() -> int:
     # Der Kernel soll das Profil des Projekts lesen, auch ohne make.
     os.environ.setdefault("IPYTHONDIR", str(ROOT / ".ipython"))
     os.environ.setdefault("JUPYTER_PATH", str(ROOT / ".environments" / "share" / "jupyter"))
+    # Der Grund steht in run_nbval.py.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     failed = False
     named = [Path(argument) for argument in sys.argv[1:]]
     if absent := [path.name for path in named if not path.exists()]:
