@@ -3,7 +3,7 @@
 Startet Docker einen Container, so ändert sich das Netz des Rechners, und Chromium bricht jede
 laufende Anfrage ab, auch die an den eigenen Rechner (ERR_NETWORK_CHANGED). Einen Schalter
 dagegen hat es nicht: https://issues.chromium.org/issues/41465264
-Ohne Netlink nimmt es an, das Netz bleibe, wie es ist. Das geht nur unter Linux; anderswo
+Ohne `AF_NETLINK` nimmt es an, das Netz bleibe, wie es ist. Das geht nur unter Linux; anderswo
 startet das Programm unverändert.
 
 Aufruf: python tests/chromium.py PROGRAMM [ARGUMENT …]
@@ -17,7 +17,7 @@ import socket
 import struct
 import sys
 
-# Kennung der Architektur und Nummer des Systemaufrufs socket(), aus den Headern des Kernels.
+# Kennung der Architektur und Nummer des Systemaufrufs `socket`, aus den Headern des Kernels.
 SYSTEMS = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}
 PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 22, 38, 2
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06

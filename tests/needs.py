@@ -28,7 +28,7 @@ def program(name: str, remedy: str) -> str:
 
 
 def tool(name: str) -> None:
-    """Überspringt, wenn fehlt, was auch Notebooks verlangen können: docker, kubernetes …"""
+    """Überspringt, wenn fehlt, was auch Notebooks verlangen können, etwa `docker`."""
     command, remedy = REQUIREMENTS[name]
     if not shutil.which(command[0]) or subprocess.run(command, capture_output=True).returncode:
         skip_or_fail(f"{name} fehlt. Abhilfe: {remedy}")

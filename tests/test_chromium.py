@@ -1,4 +1,4 @@
-"""Chromium läuft ohne Netlink, sonst stören es Container, die nebenher starten."""
+"""Chromium läuft ohne `AF_NETLINK`, sonst stören es Container, die nebenher starten."""
 
 import subprocess
 import sys

@@ -21,7 +21,7 @@ PATIENT = {"OMP_WAIT_POLICY": "passive"}
 REQUIREMENTS = {
     "docker": (
         ["docker", "compose", "ls"],
-        "Docker Desktop oder docker-ce starten, mit Compose",
+        "Docker Desktop oder Docker Engine mit Compose starten",
     ),
     "kubernetes": (["kubectl", "get", "nodes"], "ein Cluster, auf den kubectl zeigt, etwa kind"),
     "haproxy": (["haproxy", "-v"], "sudo apt install haproxy"),

@@ -347,7 +347,8 @@ def spoil(volume: str) -> None:
 def impatient(stack: ComposeStack, folder: Path) -> list[str]:
     """Der Befehl des Stapels, mit dem ein neues Replikat schon nach Sekunden als krank gilt."""
     extra = folder / "impatient.yaml"
-    extra.write_text("services: {api: {healthcheck: {start_period: 1s, retries: 3}}}", encoding="utf-8")
+    change = "services: {api: {healthcheck: {start_period: 1s, retries: 3}}}"
+    extra.write_text(change, encoding="utf-8")
     settings = [f"{name}={value}" for name, value in stack.env.items()]
     return ["env", *settings, *map(str, stack.command), "-f", str(extra)]
 
