@@ -80,7 +80,10 @@ class Refusal(Exception):  # noqa: N818 – eine Absage ist kein Fehler des Dien
 
 
 def route(method: str, pattern: str) -> Callable:
-    """Meldet eine Methode an: `{name}` ist ein Teil der Adresse, `{name:path}` der Rest."""
+    """Meldet eine Methode an: `{name}` ist ein Teil der Adresse, `{name:path}` der Rest.
+
+    Alles andere im Muster ist ein regulärer Ausdruck; GET beantwortet auch HEAD.
+    """
     regex = re.sub(r"\{(\w+):path\}", r"(?P<\1>.*)", pattern)
     regex = re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", regex))
 
@@ -121,7 +124,7 @@ class App:
             self.authorize(request)
             for method, regex, function in self._routes:
                 found = regex.fullmatch(request.path)
-                if found and method == request.method:
+                if found and method == ("GET" if request.method == "HEAD" else request.method):
                     request.args = found.groupdict()
                     result = function(self, request)
                     return result if isinstance(result, Response) else Response(result)
