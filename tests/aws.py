@@ -3,10 +3,11 @@
 Je Zeile ein Aufruf als JSON; zurück kommt das Ergebnis oder der Fehler, wie ihn boto3 meldet.
 """
 
+import base64
 import json
-import os
 import secrets
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,8 +61,8 @@ class AwsError(Exception):
 class Aws:
     """Ein Prozess mit boto3; `root` sind die Zugangsdaten des Kontoinhabers."""
 
-    def __init__(self, port: int) -> None:
-        self.root = {
+    def __init__(self, port: int, root: dict[str, str] | None = None) -> None:
+        self.root = root or {
             "AWS_ACCESS_KEY_ID": f"AKIA{secrets.token_hex(8).upper()}",
             "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
         }
@@ -136,15 +137,57 @@ def local_aws(port: int) -> Iterator[Aws]:
 
 
 def packed(kind: str, folder: Path) -> dict[str, str]:
-    """model.tar.gz als Argument für `put_object`."""
-    import base64
-
+    """Packt model.tar.gz als Argument für `put_object`."""
     target = folder / f"{kind}.tar.gz"
     process.output(["python", "-m", "examples.sagemaker_endpoint.package", kind, target])
-    return {"base64": base64.b64encode(target.read_bytes()).decode()}
+    return encoded(target.read_bytes())
 
 
-def unset() -> None:
-    """Zugangsdaten des Rechners haben in Tests nichts verloren."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        del os.environ[name]
+def encoded(content: bytes) -> dict[str, str]:
+    """Bytes, wie sie in einer Zeile JSON reisen."""
+    return {"base64": base64.b64encode(content).decode()}
+
+
+def deploy(aws: Aws, kind: str, folder: Path) -> dict:
+    """Liefert das Modell als Endpunkt `price` aus und gibt das Konto zurück."""
+    account = aws.account("create")
+    key = f"price/{kind}.tar.gz"
+    aws.call("s3", "put_object", Bucket=account["bucket"], Key=key, Body=packed(kind, folder))
+    aws.call(
+        "sagemaker",
+        "create_model",
+        ModelName=f"price-{kind}",
+        ExecutionRoleArn=account["roles"]["endpoint"],
+        PrimaryContainer={
+            "Image": account["images"][f"price-{kind}"],
+            "ModelDataUrl": f"s3://{account['bucket']}/{key}",
+        },
+    )
+    variants = [variant(kind)]
+    aws.call(
+        "sagemaker",
+        "create_endpoint_config",
+        EndpointConfigName="price-1",
+        ProductionVariants=variants,
+    )
+    aws.call("sagemaker", "create_endpoint", EndpointName="price", EndpointConfigName="price-1")
+    assert settled(aws)["EndpointStatus"] == "InService"
+    return account
+
+
+def variant(name: str, model: str = "", weight: float = 1) -> dict:
+    """Eine Variante mit einer Maschine."""
+    machine = {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    model = model or f"price-{name}"
+    return machine | {"VariantName": name, "ModelName": model, "InitialVariantWeight": weight}
+
+
+def settled(aws: Aws, seconds: float = 120) -> dict:
+    """Wartet, bis der Endpunkt `price` nicht mehr im Umbau ist."""
+    deadline = time.monotonic() + seconds
+    while True:
+        endpoint = aws.call("sagemaker", "describe_endpoint", EndpointName="price")
+        if endpoint["EndpointStatus"] not in ("Creating", "Updating"):
+            return endpoint
+        assert time.monotonic() < deadline, endpoint
+        time.sleep(0.2)

@@ -24,6 +24,8 @@ import pandas as pd
 from streamlit.testing.v1 import AppTest
 
 import process
+from aws import AwsError, local_aws
+from aws import deploy as deploy_to_sagemaker
 from examples.joblib_model import store as joblib_store
 from examples.pickle_model import signed, skops_store
 from examples.pickle_model import store as pickle_store
@@ -287,6 +289,34 @@ def from_tensorflow() -> Iterator[Ask]:
         service.stop()
 
 
+@contextmanager
+def from_sagemaker(kind: str) -> Iterator[Ask]:
+    """Ein Endpunkt von SageMaker, gefragt mit InvokeEndpoint; `kind` ist das Archiv."""
+    require_environment("local_cloud")
+    with tempfile.TemporaryDirectory() as folder, local_aws(free_port()) as aws:
+        account = deploy_to_sagemaker(aws, kind, Path(folder))
+        client = aws.assume(account["roles"]["client"])
+        question = {"EndpointName": "price", "ContentType": "application/json"}
+
+        def ask(payload: object) -> tuple[list[float], str]:
+            call = question | {"Body": json.dumps(payload)}
+            try:
+                answer = aws.call("sagemaker-runtime", "invoke_endpoint", client, **call)
+            except AwsError as error:
+                # Der Umschlag: Was der Container sagte, steht im ModelError.
+                assert (error.code, error.status) == ("ModelError", 424)
+                # Hinter der Antwort eines Handlers hängt das Toolkit den Traceback an.
+                body = json.loads(error.text.split("\n")[0])
+                problems = [(p["field"], p["reason"]) for p in body["detail"]]
+                raise Rejected(problems, error.original) from None
+            body = json.loads(answer["Body"])
+            answers = body if isinstance(payload, list) else [body]
+            (version,) = {answer["model_version"] for answer in answers}
+            return [answer["price_usd"] for answer in answers], version
+
+        yield ask
+
+
 def bare_model() -> Reference:
     """Das Modell des Falls ohne Umwege: die Pipeline von scikit-learn."""
     pipeline = joblib.load(ARTIFACTS / "price_model.joblib")
@@ -351,6 +381,8 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "flask_service with gunicorn": lambda: over_http(
         [*GUNICORN, "--preload", "--bind", "127.0.0.1:{port}"]
     ),
+    "sagemaker_endpoint": lambda: from_sagemaker("service"),
+    "sagemaker_endpoint with handlers": lambda: from_sagemaker("handlers"),
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
 }

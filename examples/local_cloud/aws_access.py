@@ -97,10 +97,15 @@ def resource(call: Call, request: Request) -> str:
     if call.service != "sagemaker" or call.action.startswith("List"):
         return "*"
     if "ModelPackageGroup" in call.action:
-        return f"arn:aws:sagemaker:{place}:model-package-group/{call.content['ModelPackageGroupName']}"
+        return (
+            f"arn:aws:sagemaker:{place}:model-package-group/{call.content['ModelPackageGroupName']}"
+        )
     if "ModelPackage" in call.action:
         given = call.content.get("ModelPackageArn") or call.content.get("ModelPackageName")
-        return given or f"arn:aws:sagemaker:{place}:model-package/{call.content['ModelPackageGroupName']}/1"
+        return (
+            given
+            or f"arn:aws:sagemaker:{place}:model-package/{call.content['ModelPackageGroupName']}/1"
+        )
     for name, part in ARN_PARTS.items():
         if name in call.action and f"{name}Name" in call.content:
             return f"arn:aws:sagemaker:{place}:{part}/{call.content[f'{name}Name'].lower()}"
@@ -138,7 +143,9 @@ class Access:
                     403 if call.service in ("s3", "iam", "sts") else 400,
                     f"User: {holder.arn} is not authorized to perform: {action} on resource: "
                     f"{target} because no identity-based policy allows the {action} action",
-                    "AccessDenied" if call.service in ("s3", "iam", "sts") else "AccessDeniedException",
+                    "AccessDenied"
+                    if call.service in ("s3", "iam", "sts")
+                    else "AccessDeniedException",
                 )
         return holder.arn.split(":")[-1]
 
@@ -169,7 +176,9 @@ def check_signature(request: Request, address: str, credentials: Credentials) ->
             403,
             "The request signature we calculated does not match the signature you provided. "
             "Check your AWS Secret Access Key and signing method.",
-            "SignatureDoesNotMatch" if scope["service"] in ("s3", "iam", "sts") else "InvalidSignatureException",
+            "SignatureDoesNotMatch"
+            if scope["service"] in ("s3", "iam", "sts")
+            else "InvalidSignatureException",
         )
 
 

@@ -39,7 +39,16 @@ from werkzeug.test import Client
 
 from examples.local_cloud import aws_access
 from examples.local_cloud.aws_access import ACCOUNT, Access, Call
-from examples.local_cloud.service import App, Child, Refusal, Request, Response, free_port, route, run
+from examples.local_cloud.service import (
+    App,
+    Child,
+    Refusal,
+    Request,
+    Response,
+    free_port,
+    route,
+    run,
+)
 
 # Statt ein Image zu ziehen, startet die Nachbildung den Prozess, den es starten würde.
 IMAGES = {
@@ -102,7 +111,9 @@ class SageMaker(App):
             print(f"{call.name} ({who})", flush=True)
             if service == "logs":
                 self._ship_logs(call.region)
-            own = getattr(self, f"on_{snake(call.action)}", None) if service == "sagemaker" else None
+            own = (
+                getattr(self, f"on_{snake(call.action)}", None) if service == "sagemaker" else None
+            )
             response = own(call, request) if own else self._ask_moto(call, request)
         except Refusal as refusal:
             return aws_error(service, refusal)
@@ -130,7 +141,7 @@ class SageMaker(App):
         return self._ask_moto(call, request)
 
     def on_create_endpoint_config(self, call: Call, request: Request) -> Response:
-        """moto überschriebe eine Konfiguration gleichen Namens."""
+        """Lehnt einen vergebenen Namen ab; moto überschriebe die Konfiguration."""
         name = call.content["EndpointConfigName"]
         configs = self._backend(call.region).endpoint_configs
         self._refuse_twice(configs, "endpoint configuration", name, call)
@@ -161,11 +172,13 @@ class SageMaker(App):
         return Response({"EndpointArn": endpoint.arn}, media_type=JSON)
 
     def on_update_endpoint_weights_and_capacities(self, call: Call, request: Request) -> Response:
-        """moto löscht die Zahl der Instanzen und das Gewicht, die der Aufruf nicht nennt."""
+        """Behält, was der Aufruf nicht nennt; moto löschte Gewicht oder Zahl der Instanzen."""
         endpoint = self._backend(call.region).endpoints.get(call.content["EndpointName"])
         before = [dict(variant) for variant in endpoint.production_variants] if endpoint else []
         response = self._ask_moto(call, request)
-        for old, variant in zip(before, endpoint.production_variants if endpoint else [], strict=True):
+        for old, variant in zip(
+            before, endpoint.production_variants if endpoint else [], strict=True
+        ):
             for key in [key for key, value in variant.items() if value is None]:
                 if key in old:
                     variant[key] = old[key]
@@ -329,10 +342,16 @@ class SageMaker(App):
         if package is None:
             raise Refusal(400, f"ModelPackage {arn} does not exist.", "ValidationException")
         if package.model_approval_status != "Approved":
-            message = f"ModelPackage {arn} has status {package.model_approval_status}, not Approved."
+            message = (
+                f"ModelPackage {arn} has status {package.model_approval_status}, not Approved."
+            )
             raise Refusal(400, message, "ValidationException")
         (container,) = package.inference_specification["Containers"]
-        return {name: container[name] for name in ("Image", "ModelDataUrl", "Environment") if name in container}
+        return {
+            name: container[name]
+            for name in ("Image", "ModelDataUrl", "Environment")
+            if name in container
+        }
 
     def _check_image(self, image: str, role: str, region: str) -> None:
         name, _, tag = image.rpartition("/")[2].partition(":")
@@ -342,7 +361,7 @@ class SageMaker(App):
             raise Refusal(400, f"Requested image {image} not found.", "ValidationException")
         arn = f"arn:aws:ecr:{region}:{ACCOUNT}:repository/{name}"
         if not aws_access.role_allows(role, "ecr:BatchGetImage", arn):
-            message = f'The role "{role}" does not have BatchGetImage permission for the image: "{image}".'
+            message = f'The role "{role}" does not have BatchGetImage permission for "{image}".'
             raise Refusal(400, message, "ValidationException")
 
     def _model_data(self, url: str, role: str, region: str) -> bytes:
@@ -379,18 +398,34 @@ class SageMaker(App):
         if request.query:
             path += f"?{urlencode(request.query, quote_via=quote)}"
         # Die Länge stimmt nicht mehr, wenn diese Nachbildung den Inhalt ergänzt hat.
-        headers = {n: v for n, v in request.headers.items() if n not in ("content-length", "transfer-encoding")}
+        headers = {
+            n: v
+            for n, v in request.headers.items()
+            if n not in ("content-length", "transfer-encoding")
+        }
         try:
             answer = self._moto.open(
-                path, method=request.method, base_url=self.address, headers=headers, data=request.body
+                path,
+                method=request.method,
+                base_url=self.address,
+                headers=headers,
+                data=request.body,
             )
         except NotImplementedError:
             raise self._unknown(call) from None
         content = answer.data
-        if call.action.startswith("Describe") and call.service == "sagemaker" and answer.status_code == 200:
+        if (
+            call.action.startswith("Describe")
+            and call.service == "sagemaker"
+            and answer.status_code == 200
+        ):
             # moto nennt leere Angaben, AWS lässt sie weg; das SDK v3 besteht darauf.
             content = {n: v for n, v in json.loads(content).items() if v not in ({}, [])}
-        kept = {n: v for n, v in answer.headers.items() if n.lower() not in ("content-length", "content-type", "connection", "date", "server")}
+        kept = {
+            n: v
+            for n, v in answer.headers.items()
+            if n.lower() not in ("content-length", "content-type", "connection", "date", "server")
+        }
         return Response(content, answer.status_code, kept, answer.content_type or JSON)
 
 
@@ -408,8 +443,9 @@ def repository(image: str) -> str:
 
 
 def signed(service: str, region: str) -> dict[str, str]:
-    """moto liest aus der Signatur nur, welcher Dienst gemeint ist."""
-    return {"Authorization": f"AWS4-HMAC-SHA256 Credential=none/20260101/{region}/{service}/aws4_request"}
+    """Genügt moto: Es liest aus der Signatur nur, welcher Dienst gemeint ist."""
+    scope = f"none/20260101/{region}/{service}/aws4_request"
+    return {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}"}
 
 
 def stop_all(variants) -> None:
@@ -437,7 +473,9 @@ def forward(request: Request, port: int, variant: str) -> Response:
     try:
         with urllib.request.urlopen(question, timeout=INVOKE_SECONDS) as answer:
             kind = answer.headers.get("Content-Type", "application/octet-stream")
-            return Response(answer.read(), 200, {"x-Amzn-Invoked-Production-Variant": variant}, kind)
+            return Response(
+                answer.read(), 200, {"x-Amzn-Invoked-Production-Variant": variant}, kind
+            )
     except urllib.error.HTTPError as error:
         original = error.read().decode(errors="replace")
         side = "client" if error.code < 500 else "server"

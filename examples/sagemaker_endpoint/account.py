@@ -1,4 +1,4 @@
-"""Was im Konto da sein muss, bevor jemand ausliefert: Speicher, Registry und drei Rollen.
+"""Was im Konto da sein muss, bevor jemand ausliefert: Speicher, Registrys und drei Rollen.
 
 Aufruf: python -m examples.sagemaker_endpoint.account create|delete|inventory
 Zugangsdaten und Region kommen aus der Umgebung, mit AWS_ENDPOINT_URL geht alles an die
@@ -34,6 +34,7 @@ def create() -> dict:
         images[name] = f"{repository['repositoryUri']}:{TAG}"
         if "AWS_ENDPOINT_URL" in os.environ:
             push_name_only(ecr, name)
+    boto3.client("sagemaker").create_model_package_group(ModelPackageGroupName="price")
     return {
         "bucket": bucket,
         "images": images,
@@ -67,7 +68,11 @@ def create_role(name: str, account: str) -> str:
 def delete() -> None:
     """Entfernt, was `create` angelegt hat, und die Protokolle der Endpunkte."""
     left = inventory()
-    s3, ecr, iam, logs = map(boto3.client, ("s3", "ecr", "iam", "logs"))
+    sm, s3, ecr, iam, logs = map(boto3.client, ("sagemaker", "s3", "ecr", "iam", "logs"))
+    for package in left["model_packages"]:
+        sm.delete_model_package(ModelPackageName=package)
+    for name in left["model_package_groups"]:
+        sm.delete_model_package_group(ModelPackageGroupName=name)
     for bucket in left["buckets"]:
         for found in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
             s3.delete_object(Bucket=bucket, Key=found["Key"])
@@ -87,7 +92,7 @@ def inventory() -> dict[str, list[str]]:
     targets = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
     groups = [g["ModelPackageGroupName"] for g in every(sm, "list_model_package_groups")]
     packages = [
-        p["ModelPackageArn"].split(":")[-1]
+        p["ModelPackageArn"]
         for group in groups
         for p in every(sm, "list_model_packages", ModelPackageGroupName=group)
     ]
@@ -108,8 +113,11 @@ def inventory() -> dict[str, list[str]]:
             for g in every(boto3.client("logs"), "describe_log_groups", logGroupNamePrefix=LOGS)
         ],
     }
-    ours = ("price", "model-package/price", "endpoint/price", LOGS)
-    return {kind: [n for n in names if n.startswith(ours)] for kind, names in found.items()}
+    ours = ("price", "endpoint/price", LOGS)
+    return {
+        kind: [n for n in names if n.rpartition(":model-package/")[2].startswith(ours)]
+        for kind, names in found.items()
+    }
 
 
 def every(client, operation: str, **arguments: str) -> list[dict]:

@@ -4,6 +4,7 @@ Aufruf: python -m examples.sagemaker_endpoint.check_policies DATEI …
 Nennt je Befund Datei, Art und Stelle; ohne Befund steht da „in Ordnung“. Exitcode 1 bei Befunden.
 """
 
+import json
 import sys
 import warnings
 from pathlib import Path
@@ -12,16 +13,26 @@ with warnings.catch_warnings():
     # parliament benutzt pkg_resources, das in setuptools ausläuft.
     warnings.simplefilter("ignore", UserWarning)
     import parliament
-    from parliament.misc import make_list
 
 
 def findings(path: Path) -> list[str]:
     """Alle Befunde einer Datei als Text."""
-    policy = parliament.analyze_policy_string(path.read_text(encoding="utf-8"))
-    found = [describe(finding) for finding in policy.findings]
+    text = path.read_text(encoding="utf-8")
+    found = [describe(finding) for finding in parliament.analyze_policy_string(text).findings]
+    if any(finding.startswith("MALFORMED") for finding in found):
+        return found
     # Gültig ist ein Stern überall; die geringsten Rechte sind es nicht.
-    granted = [a for s in policy.statements for a in make_list(s.stmt.get("Action"))]
+    granted = [
+        action
+        for statement in as_list(json.loads(text)["Statement"])
+        for action in as_list(statement.get("Action", "*"))
+    ]
     return found + [f"WILDCARD_ACTION {action}" for action in granted if "*" in action]
+
+
+def as_list(value: object) -> list:
+    """Policies schreiben einen Wert auch ohne Liste."""
+    return value if isinstance(value, list) else [value]
 
 
 def describe(finding: parliament.finding.Finding) -> str:

@@ -6,11 +6,9 @@ Starten, wie die Plattform es tut: python -m examples.sagemaker_endpoint.contain
 
 import os
 import sys
-from pathlib import Path
 
-BASE = Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
 # Dorthin entpackt die Plattform model.tar.gz; gelesen wird es beim Import des Dienstes.
-os.environ.setdefault("PRICE_MODEL_DIR", str(BASE / "model"))
+os.environ.setdefault("PRICE_MODEL_DIR", os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml") + "/model")
 
 import uvicorn
 

@@ -7,6 +7,9 @@ Angaben. Starten, wie die Plattform es tut: python -m examples.sagemaker_endpoin
 import os
 import sys
 
+# Eine Frage lohnt keine Aufteilung auf Threads; auf vollen Kernen warten sie nur aufeinander.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import uvicorn
 from sagemaker_inference import environment
 from sagemaker_inference.default_handler_service import DefaultHandlerService
@@ -50,9 +53,7 @@ async def invocations(request: Request) -> Response:
 
 
 service = DefaultHandlerService()
-app = Starlette(
-    routes=[Route("/ping", ping), Route("/invocations", invocations, methods=["POST"])]
-)
+app = Starlette(routes=[Route("/ping", ping), Route("/invocations", invocations, methods=["POST"])])
 
 
 def main() -> None:
