@@ -96,6 +96,7 @@ PARTS = {"space": space, "model": model, "static": static}
 
 def main(target: Path) -> None:
     """Füllt die Ordner space, model und static unter `target`; alte verschwinden."""
+    load_metadata()  # ohne Modell entsteht auch kein halber Ordner
     for name, write in PARTS.items():
         folder = target / name
         shutil.rmtree(folder, ignore_errors=True)

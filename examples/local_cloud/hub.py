@@ -134,7 +134,7 @@ class Hub(App):
         return Response(content, 400 if errors else 200)
 
     @route("POST", "/api/repos/create")
-    def create(self, request: Request) -> dict:
+    def create(self, request: Request) -> Response:
         """Legt ein Repository an; ein Space, der rechnet, verlangt ein bezahltes Konto."""
         asked, caller = request.json(), self._caller(request)
         kind, sdk = asked.get("type") or "model", asked.get("sdk")
@@ -146,8 +146,10 @@ class Hub(App):
             raise Refusal(501, f"Nicht nachgebildet: Repositories der Art {sdk or kind}")
         if not NAME.fullmatch(str(asked.get("name"))):
             raise Refusal(400, f"Invalid repository name: {asked.get('name')}")
+        url = f"{self.address}/{_prefix(kind)}{name}"
         if (kind, name) in self._repositories:
-            raise Refusal(409, f"You already created this {kind} repo: {name}")
+            error = f"You already created this {kind} repo: {name}"
+            return Response({"error": error, "url": url}, 409)
         if kind == "space" and sdk not in ("gradio", "static"):
             raise Refusal(400, '"sdk" must be one of [gradio, docker, static]')
         if sdk == "gradio" and not caller["isPro"]:
@@ -161,7 +163,7 @@ class Hub(App):
             self._spaces[name] = space = Space(name, repository, self.start, self.address)
             for field, values in (("secrets", space.secrets), ("variables", space.variables)):
                 values |= {item["key"]: item["value"] for item in asked.get(field) or []}
-        return {"name": name, "id": name, "url": f"{self.address}/{_prefix(kind)}{name}"}
+        return Response({"name": name, "id": name, "url": url})
 
     @route("DELETE", "/api/repos/delete")
     def delete(self, request: Request) -> dict:
@@ -292,9 +294,9 @@ class Hub(App):
     def _operations(
         self, body: bytes, repository: Repository
     ) -> tuple[dict[str, bytes], list[str], str]:
-        added, deleted, summary = {}, [], "commit"
+        added, deleted, summary = {}, [], None
         for line in body.splitlines():
-            operation = json.loads(line)
+            operation = Request("POST", "", {}, {}, line).json()
             value = operation["value"]
             match operation["key"]:
                 case "header":
@@ -312,6 +314,8 @@ class Hub(App):
                     deleted += [p for p in repository.files("main") if p.startswith(inside)]
                 case other:
                     raise Refusal(501, f"Nicht nachgebildet: {other} in einem Commit")
+        if summary is None:
+            raise Refusal(400, "Der Commit hat keinen Kopf.")
         return added, deleted, summary
 
     @route("GET", "/api/{kind}/{owner}/{name}/commits/{revision}")

@@ -33,6 +33,13 @@ GUARD = ROOT / "notebooks" / "process.py"
 MAX_BODY_BYTES = 100_000_000
 
 
+class Fields(dict):
+    """Ein JSON-Objekt, in dem ein fehlendes Feld eine Absage ist und kein Absturz."""
+
+    def __missing__(self, name: str) -> None:
+        raise Refusal(400, f"Es fehlt das Feld {name}.")
+
+
 @dataclass
 class Request:
     """Ein Aufruf; `args` sind die Teile der Adresse, die in der Route in Klammern stehen."""
@@ -44,10 +51,10 @@ class Request:
     body: bytes
     args: dict[str, str] = field(default_factory=dict)
 
-    def json(self) -> dict:
+    def json(self) -> Fields:
         """Liest den Inhalt als JSON-Objekt; sonst `Refusal` mit 400."""
         try:
-            content = json.loads(self.body)
+            content = json.loads(self.body, object_hook=Fields)
         except ValueError:
             raise Refusal(400, "Der Inhalt ist kein gültiges JSON.") from None
         if not isinstance(content, dict):
