@@ -194,7 +194,7 @@ def test_commands_of_the_workflow_deploy_and_fail_with_the_space(hub, tmp_path):
 
 
 def test_old_name_of_the_create_command_is_gone():
-    # Der nachgelesene Stand der Aktion huggingface/hub-sync ruft ihn noch auf.
+    # Der gelesene Stand der Aktion huggingface/hub-sync ruft ihn noch auf.
     offline = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
     with pytest.raises(process.ProcessError, match="No such command 'repo'"):
         process.output(["hf", "repo", "create", "kurs/x"], env=offline)
