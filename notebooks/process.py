@@ -160,7 +160,7 @@ def _command(command: list[str]) -> list[str]:
         if program is None:
             raise ProcessError(f"Es fehlt die Umgebung. Abhilfe: python tools/setup.py {slug}")
     else:
-        # Auch Programme dieser Umgebung, wenn sie nicht aktiviert ist, etwa hf.
+        # Auch Programme dieser Umgebung, wenn sie nicht aktiviert ist, etwa `hf`.
         path = _environment(None)["PATH"]
         program = sys.executable if name == "python" else shutil.which(name, path=path)
     if program is None:

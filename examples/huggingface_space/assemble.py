@@ -95,7 +95,7 @@ PARTS = {"space": space, "model": model, "static": static}
 
 
 def main(target: Path) -> None:
-    """Füllt die Ordner space, model und static unter `target`; alte verschwinden."""
+    """Füllt die Ordner `space`, `model` und `static` unter `target`; alte verschwinden."""
     load_metadata()  # ohne Modell entsteht auch kein halber Ordner
     for name, write in PARTS.items():
         folder = target / name

@@ -1,6 +1,6 @@
 """Was der Space ausführt: das Modell vom Hub holen, dann den Preisrechner starten.
 
-Im Space liegt diese Datei ganz oben, daneben der Ordner examples mit dem Preisrechner.
+Im Space liegt diese Datei ganz oben, daneben der Ordner `examples` mit dem Preisrechner.
 """
 
 import os

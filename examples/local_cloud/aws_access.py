@@ -12,6 +12,7 @@ import json
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from botocore.auth import S3SigV4Auth, SigV4Auth
@@ -31,6 +32,16 @@ SCOPE = re.compile(
 # Das Präfix in Policies ist meist der Name, mit dem signiert wird.
 PREFIXES = {"monitoring": "cloudwatch"}
 ARN_PARTS = {"EndpointConfig": "endpoint-config", "Endpoint": "endpoint", "Model": "model"}
+# Diese Dienste antworten in XML und nennen manche Fehler anders.
+XML = {"s3", "iam", "sts"}
+# Status, Fehlerwort und Wortlaut, wie AWS ihn schreibt.
+ERRORS = json.loads(Path(__file__).with_name("aws_errors.json").read_text(encoding="utf-8"))
+
+
+def refusal(name: str, **values: object) -> Refusal:
+    """Eine Absage im Wortlaut von AWS."""
+    status, code, message = ERRORS[name]
+    return Refusal(status, message.format(**values), code)
 
 
 @dataclass
@@ -52,7 +63,7 @@ def read(request: Request) -> Call:
     """Liest, was ein SDK will; ohne Signatur `Refusal` mit 403."""
     scope = SCOPE.match(request.headers.get("authorization", ""))
     if scope is None:
-        raise Refusal(403, "Request is missing Authentication Token", "MissingAuthenticationToken")
+        raise refusal("no_signature")
     service, content = scope["service"], {}
     target = request.headers.get("x-amz-target", "")
     operation = re.fullmatch(r"/service/\w+/operation/(\w+)", request.path)
@@ -139,24 +150,20 @@ class Access:
             wanted.append(("iam:PassRole", call.content.get("ExecutionRoleArn", "*"), service))
         for action, target, context in wanted:
             if not allowed(policies, action, target, context):
-                raise Refusal(
-                    403 if call.service in ("s3", "iam", "sts") else 400,
-                    f"User: {holder.arn} is not authorized to perform: {action} on resource: "
-                    f"{target} because no identity-based policy allows the {action} action",
-                    "AccessDenied"
-                    if call.service in ("s3", "iam", "sts")
-                    else "AccessDeniedException",
-                )
+                error = refusal("denied", who=holder.arn, action=action, target=target)
+                if call.service in XML:
+                    error.status, error.code = 403, "AccessDenied"
+                raise error
         return holder.arn.split(":")[-1]
 
 
 def unknown_key(service: str) -> Refusal:
     """Die Absage für einen Schlüssel, den niemand vergeben hat."""
     if service == "s3":
-        message = "The AWS Access Key Id you provided does not exist in our records."
-        return Refusal(403, message, "InvalidAccessKeyId")
-    code = "InvalidClientTokenId" if service in ("iam", "sts") else "UnrecognizedClientException"
-    return Refusal(403, "The security token included in the request is invalid.", code)
+        return refusal("unknown_s3_key")
+    error = refusal("unknown_key")
+    error.code = "InvalidClientTokenId" if service in XML else error.code
+    return error
 
 
 def check_signature(request: Request, address: str, credentials: Credentials) -> None:
@@ -172,14 +179,9 @@ def check_signature(request: Request, address: str, credentials: Credentials) ->
     signer = kind(credentials, scope["service"], scope["region"])
     text = signer.string_to_sign(again, signer.canonical_request(again))
     if not hmac.compare_digest(signer.signature(text, again), scope["signature"]):
-        raise Refusal(
-            403,
-            "The request signature we calculated does not match the signature you provided. "
-            "Check your AWS Secret Access Key and signing method.",
-            "SignatureDoesNotMatch"
-            if scope["service"] in ("s3", "iam", "sts")
-            else "InvalidSignatureException",
-        )
+        error = refusal("bad_signature")
+        error.code = "SignatureDoesNotMatch" if scope["service"] in XML else error.code
+        raise error
 
 
 def documents(policies: list) -> list[dict]:

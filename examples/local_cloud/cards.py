@@ -18,7 +18,8 @@ VALIDATORS = {
     for kind in ("space", "model")
 }
 HEAD = re.compile(r"\A---\r?\n(.*?)^---\s*$", re.DOTALL | re.MULTILINE)
-NO_HEAD = "empty or missing yaml metadata in repo card"
+# Meldungen im Wortlaut des Hubs, wo er bekannt ist.
+WORDS = json.loads((FOLDER / "hub_words.json").read_text("utf-8"))
 
 
 def check(text: str, kind: str) -> tuple[dict, list[str], list[str]]:
@@ -26,7 +27,7 @@ def check(text: str, kind: str) -> tuple[dict, list[str], list[str]]:
     found = HEAD.search(text)
     if not found:
         # Ein Modell darf ohne Angaben bleiben, ein Space sagt mindestens, womit er läuft.
-        return {}, *(([], [NO_HEAD]) if kind == "model" else ([NO_HEAD], []))
+        return {}, *(([], [WORDS["no_head"]]) if kind == "model" else ([WORDS["no_head"]], []))
     try:
         data = yaml.safe_load(found[1]) or {}
     except yaml.YAMLError as error:
@@ -58,17 +59,16 @@ def message(error: ValidationError) -> str:
 
 
 def main() -> int:
-    """Hook pre-receive: liest, was gepusht wird, und prüft die neue Karte."""
+    """Hook `pre-receive`: liest, was gepusht wird, und prüft die neue Karte."""
     for line in sys.stdin:
         _, new, ref = line.split()
         if ref != "refs/heads/main" or not new.strip("0"):
-            print("Only pushes to main are supported here.", file=sys.stderr)
+            print("Gepusht wird hier nur nach `main`.", file=sys.stderr)
             return 1
         card = subprocess.run(["git", "show", f"{new}:README.md"], capture_output=True)
         _, errors, _ = check(card.stdout.decode("utf-8", "replace"), sys.argv[1])
         if errors:
-            reason = "Sorry, your push was rejected during YAML metadata verification:"
-            print(reason, *errors, sep="\n  - ", file=sys.stderr)
+            print(WORDS["rejected"], *errors, sep="\n  - ", file=sys.stderr)
             return 1
     return 0
 

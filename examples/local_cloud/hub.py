@@ -1,6 +1,6 @@
 """Nachbildung des Hugging Face Hubs: REST über echten Git-Repositories, LFS und Space-Runner.
 
-Starten: python -m examples.local_cloud.hub --port 8181
+Starten: python -m examples.local_cloud.hub --port 9000
 Wer was darf, steht als JSON in LOCAL_HUB_TOKENS: je Schlüssel, was `whoami` dazu sagt.
 """
 
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 
-from examples.local_cloud.cards import check
+from examples.local_cloud.cards import WORDS, check
 from examples.local_cloud.repositories import (
     POINTER,
     Entry,
@@ -27,10 +27,6 @@ from examples.local_cloud.service import App, Refusal, Request, Response, route,
 from examples.local_cloud.spaces import Space
 
 KINDS = {"models": "model", "spaces": "space"}
-PAID = (
-    "Static Spaces are free for everyone, but hosting Gradio and Docker Spaces on free cpu-basic "
-    "requires a PRO subscription."
-)
 NAME = re.compile(r"[\w.-]{1,96}")
 LARGE_BYTES = 10_000_000
 REPOSITORY = "/(?:(?P<kind>spaces|datasets)/)?{owner}/{name}"
@@ -67,7 +63,7 @@ class Hub(App):
             except (binascii.Error, UnicodeDecodeError):
                 value = ""
         if value not in self._tokens:
-            raise Refusal(401, "Invalid username or password.")
+            raise Refusal(401, WORDS["unauthorized"])
         return self._tokens[value]
 
     def _may(self, caller: dict | None, kind: str, name: str, permission: str) -> bool:
@@ -86,9 +82,9 @@ class Hub(App):
         known = (kind, name) in self._repositories
         if not known or not self._may(caller, kind, name, "repo.content.read"):
             # Wie auf dem Hub: Ob es das Repository gibt, erfährt nur, wer es lesen darf.
-            raise Refusal(404 if caller else 401, "Repository not found", "RepoNotFound")
+            raise Refusal(404 if caller else 401, WORDS["repository"], "RepoNotFound")
         if not self._may(caller, kind, name, permission):
-            raise Refusal(403 if caller else 401, f"Forbidden: {permission} is missing.")
+            raise Refusal(403 if caller else 401, f"Dem Schlüssel fehlt das Recht {permission}.")
         return self._repositories[kind, name]
 
     def _key(self, request: Request) -> tuple[str, str]:
@@ -110,7 +106,7 @@ class Hub(App):
         """Zu wem der Schlüssel gehört und was er darf."""
         caller = self._caller(request)
         if caller is None:
-            raise Refusal(401, "Invalid username or password.")
+            raise Refusal(401, WORDS["unauthorized"])
         scopes = {"canReadGatedRepos": False, "global": [], "scoped": caller["scoped"]}
         token = {"displayName": "local", "role": "fineGrained", "fineGrained": scopes}
         return {
@@ -141,19 +137,19 @@ class Hub(App):
         owner = asked.get("organization") or (caller or {}).get("name", "")
         name = f"{owner}/{asked.get('name')}"
         if not self._may(caller, kind, name, "repo.write"):
-            raise Refusal(403 if caller else 401, f"You cannot create a {kind} in {owner}.")
+            raise Refusal(403 if caller else 401, f"Der Schlüssel darf bei {owner} nichts anlegen.")
         if kind not in KINDS.values() or sdk == "docker":
             raise Refusal(501, f"Nicht nachgebildet: Repositories der Art {sdk or kind}")
         if not NAME.fullmatch(str(asked.get("name"))):
-            raise Refusal(400, f"Invalid repository name: {asked.get('name')}")
+            raise Refusal(400, f"Ungültiger Name: {asked.get('name')}")
         url = f"{self.address}/{_prefix(kind)}{name}"
         if (kind, name) in self._repositories:
-            error = f"You already created this {kind} repo: {name}"
+            error = WORDS["exists"].format(kind=kind, name=name)
             return Response({"error": error, "url": url}, 409)
         if kind == "space" and sdk not in ("gradio", "static"):
             raise Refusal(400, '"sdk" must be one of [gradio, docker, static]')
         if sdk == "gradio" and not caller["isPro"]:
-            raise Refusal(402, PAID)
+            raise Refusal(402, WORDS["paid"])
         path = self.folder / f"{kind}s" / f"{name}.git"
         repository = Repository.create(path, kind, self._large)
         if asked.get("private") or asked.get("visibility") == "private":
@@ -223,7 +219,7 @@ class Hub(App):
         try:
             commit = repository.resolve(revision)
         except GitError:
-            raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound") from None
+            raise Refusal(404, f"Unbekannter Stand: {revision}", "RevisionNotFound") from None
         return commit, repository.files(commit)
 
     @route("GET", "/api/{kind}/{owner}/{name}/tree/{revision}")
@@ -247,7 +243,7 @@ class Hub(App):
         commit, files = self._files(request, repository)
         entry = files.get(request.args["path"])
         if entry is None:
-            raise Refusal(404, "Entry not found", "EntryNotFound")
+            raise Refusal(404, WORDS["entry"], "EntryNotFound")
         headers = {"X-Repo-Commit": commit, "ETag": f'"{entry.oid}"'}
         return Response(repository.read(entry), 200, headers, "application/octet-stream")
 
@@ -305,7 +301,7 @@ class Hub(App):
                     added[value["path"]] = base64.b64decode(value["content"])
                 case "lfsFile":
                     if not self._large.path(value["oid"]).exists():
-                        raise Refusal(400, f"LFS object {value['oid']} was never uploaded.")
+                        raise Refusal(400, f"Nie hochgeladen: {value['oid']}")
                     added[value["path"]] = POINTER.format(**value).encode()
                 case "deletedFile":
                     deleted.append(value["path"])
@@ -360,9 +356,9 @@ class Hub(App):
     def store(self, request: Request) -> dict:
         """Nimmt eine große Datei an, wenn ihr Inhalt zum Hash passt."""
         if not re.fullmatch("[0-9a-f]{64}", request.args["oid"]):
-            raise Refusal(400, "Invalid oid")
+            raise Refusal(400, "Das ist kein SHA-256.")
         if not self._large.store(request.args["oid"], request.body):
-            raise Refusal(422, "The content does not match its SHA-256.")
+            raise Refusal(422, "Der Inhalt passt nicht zu seinem SHA-256.")
         return {}
 
     @route("GET", "/lfs/{oid}")
@@ -370,7 +366,7 @@ class Hub(App):
         """Gibt eine große Datei zurück."""
         path = self._large.path(request.args["oid"])
         if not re.fullmatch("[0-9a-f]{64}", request.args["oid"]) or not path.exists():
-            raise Refusal(404, "Object not found")
+            raise Refusal(404, "Diese Datei gibt es nicht.")
         return Response(path.read_bytes(), media_type="application/octet-stream")
 
     # Spaces
@@ -418,13 +414,13 @@ class Hub(App):
 
     @route("GET", "/api/spaces/{owner}/{name}/logs/{which}")
     def logs(self, request: Request) -> Response:
-        """Das Protokoll von „build“ oder „run“ als Strom von Ereignissen."""
+        """Das Protokoll des Baus oder der Anwendung als Strom von Ereignissen."""
         lines = self._space(request).log(request.args["which"]).splitlines(keepends=True)
         events = [json.dumps({"data": line, "timestamp": _now()}) for line in lines]
         content = "".join(f"data: {event}\n\n" for event in events)
         return Response(content.encode(), media_type="text/event-stream")
 
-    # git clone und git push
+    # `git clone` und `git push`
 
     @route("GET", GIT)
     @route("POST", GIT)

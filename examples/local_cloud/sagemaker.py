@@ -4,7 +4,7 @@ moto verwaltet Rollen, Speicher, Modelle und Endpunkte, führt aber keinen Endpu
 Nachbildung holt dazu model.tar.gz aus dem Speicher, startet den Prozess des Images, wartet auf
 /ping und verteilt Anfragen nach Gewicht.
 
-Starten: python -m examples.local_cloud.sagemaker --port 8185
+Starten: python -m examples.local_cloud.sagemaker --port …
 AWS_ACCESS_KEY_ID und AWS_SECRET_ACCESS_KEY sind dabei der Schlüssel des Kontoinhabers.
 """
 
@@ -38,7 +38,7 @@ from moto.sagemaker.responses import SageMakerResponse
 from werkzeug.test import Client
 
 from examples.local_cloud import aws_access
-from examples.local_cloud.aws_access import ACCOUNT, Access, Call
+from examples.local_cloud.aws_access import ACCOUNT, XML, Access, Call, refusal
 from examples.local_cloud.service import (
     App,
     Child,
@@ -57,7 +57,6 @@ IMAGES = {
 }
 SERVICES = {"sts", "iam", "s3", "ecr", "sagemaker", "application-autoscaling", "logs"}
 INVOKE_SECONDS = 60
-XML = {"s3", "iam", "sts"}
 
 
 @dataclass
@@ -74,10 +73,6 @@ class Hosting:
     """Was hinter einem Endpunkt läuft."""
 
     variants: dict[str, Variant] = field(default_factory=dict)
-
-
-class DeploymentError(Exception):
-    """Ein Container kam nicht in Betrieb; der Text ist der `FailureReason`."""
 
 
 class SageMaker(App):
@@ -115,8 +110,8 @@ class SageMaker(App):
                 getattr(self, f"on_{snake(call.action)}", None) if service == "sagemaker" else None
             )
             response = own(call, request) if own else self._ask_moto(call, request)
-        except Refusal as refusal:
-            return aws_error(service, refusal)
+        except Refusal as refused:
+            return aws_error(service, refused)
         except Exception:  # das SDK soll einen Fehler lesen können, die Ursache steht hier
             traceback.print_exc()
             message = "In der Nachbildung ist ein Fehler aufgetreten."
@@ -141,10 +136,10 @@ class SageMaker(App):
         return self._ask_moto(call, request)
 
     def on_create_endpoint_config(self, call: Call, request: Request) -> Response:
-        """Lehnt einen vergebenen Namen ab; moto überschriebe die Konfiguration."""
+        """Lehnt einen vergebenen Namen ab; moto überschreibt die Konfiguration."""
         name = call.content["EndpointConfigName"]
         configs = self._backend(call.region).endpoint_configs
-        self._refuse_twice(configs, "endpoint configuration", name, call)
+        self._refuse_twice(configs, "endpoint_configuration", name, call)
         return self._ask_moto(call, request)
 
     def on_create_endpoint(self, call: Call, request: Request) -> Response:
@@ -163,10 +158,9 @@ class SageMaker(App):
         backend = self._backend(call.region)
         endpoint = self._find(backend.endpoints, call.content["EndpointName"], "endpoint", call)
         wanted = call.content["EndpointConfigName"]
-        self._find(backend.endpoint_configs, wanted, "endpoint configuration", call)
+        self._find(backend.endpoint_configs, wanted, "endpoint_configuration", call)
         if endpoint.endpoint_status != "InService":
-            message = f'Cannot update in-progress endpoint "{endpoint.arn}".'
-            raise Refusal(400, message, "ValidationException")
+            raise refusal("in_progress", arn=endpoint.arn)
         endpoint.endpoint_status = "Updating"
         self._deploy_later(call.region, endpoint, wanted)
         return Response({"EndpointArn": endpoint.arn}, media_type=JSON)
@@ -198,17 +192,16 @@ class SageMaker(App):
     def on_delete_model_package(self, call: Call, request: Request) -> Response:
         """Entfernt eine Version aus der Registry; moto kennt den Aufruf nicht."""
         packages = self._backend(call.region).model_packages
-        self._find(packages, call.content["ModelPackageName"], "model package", call)
+        self._find(packages, call.content["ModelPackageName"], "model_package", call)
         del packages[call.content["ModelPackageName"]]
         return Response({}, media_type=JSON)
 
     def on_delete_model_package_group(self, call: Call, request: Request) -> Response:
         """Entfernt eine leere Gruppe; moto kennt den Aufruf nicht."""
         backend, name = self._backend(call.region), call.content["ModelPackageGroupName"]
-        group = self._find(backend.model_package_groups, name, "model package group", call)
+        group = self._find(backend.model_package_groups, name, "model_package_group", call)
         if any(p.model_package_group_name == name for p in backend.model_packages.values()):
-            message = f'Model Package Group "{group.arn}" is not empty.'
-            raise Refusal(400, message, "ConflictException")
+            raise refusal("not_empty", arn=group.arn)
         del backend.model_package_groups[name]
         return Response({}, media_type=JSON)
 
@@ -219,12 +212,10 @@ class SageMaker(App):
         with self._lock:
             hosting = self._hosted.get((call.region, name))
         if endpoint is None or hosting is None:
-            message = f"Endpoint {name} of account {ACCOUNT} not found."
-            raise Refusal(400, message, "ValidationError")
+            raise refusal("no_endpoint", name=name, account=ACCOUNT)
         target = request.headers.get("x-amzn-sagemaker-target-variant") or choose(endpoint)
         if target not in hosting.variants:
-            message = f"Variant {target} of endpoint {name} not found."
-            raise Refusal(400, message, "ValidationError")
+            raise refusal("no_variant", target=target, name=name)
         return forward(request, hosting.variants[target].port, target)
 
     # --- Container
@@ -244,10 +235,10 @@ class SageMaker(App):
                 variants[wanted["VariantName"]] = self._start(region, wanted)
             for wanted in config.production_variants:
                 self._wait(variants[wanted["VariantName"]], wanted)
-        except DeploymentError as error:
+        except Refusal as error:
             self._ship(region, endpoint.endpoint_name, variants)
             stop_all(variants.values())
-            endpoint.failure_reason = str(error)
+            endpoint.failure_reason = error.message
             endpoint.endpoint_status = "InService" if key in self._hosted else "Failed"
             return
         with self._lock:
@@ -274,10 +265,7 @@ class SageMaker(App):
                 with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
                     archive.extractall(base / "model", filter="data")
             except (tarfile.TarError, OSError, EOFError):
-                raise DeploymentError(
-                    f'Failed to extract model data archive from URL "{url}". Please ensure that '
-                    "the object located at the URL is a valid tar.gz archive."
-                ) from None
+                raise refusal("bad_archive", url=url) from None
         port = free_port()
         # Wie im echten Container: ohne die Schlüssel dessen, der ihn gestartet hat.
         env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
@@ -289,10 +277,7 @@ class SageMaker(App):
     def _wait(self, variant: Variant, wanted: dict) -> None:
         limit = wanted.get("ContainerStartupHealthCheckTimeoutInSeconds", 60)
         if not variant.child.answers(f"http://127.0.0.1:{variant.port}/ping", limit):
-            raise DeploymentError(
-                f"The primary container for production variant {wanted['VariantName']} did not "
-                "pass the ping health check. Please check CloudWatch logs for this endpoint."
-            )
+            raise refusal("no_ping", variant=wanted["VariantName"])
 
     def _ship_logs(self, region: str) -> None:
         for (place, name), hosting in list(self._hosted.items()):
@@ -327,25 +312,21 @@ class SageMaker(App):
 
     def _refuse_twice(self, known: dict, kind: str, name: str, call: Call) -> None:
         if name in known:
-            arn = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}:{kind.replace(' ', '-')}/{name}"
-            message = f'Cannot create already existing {kind} "{arn}".'
-            raise Refusal(400, message, "ValidationException")
+            arn = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}:{kind.replace('_', '-')}/{name}"
+            raise refusal("exists", kind=kind.replace("_", " "), arn=arn)
 
     def _find(self, known: dict, name: str, kind: str, call: Call) -> object:
         if name not in known:
-            raise Refusal(400, f'Could not find {kind} "{name}".', "ValidationException")
+            raise refusal("missing", kind=kind.replace("_", " "), name=name)
         return known[name]
 
     def _approved(self, arn: str, region: str) -> dict:
         """Image und Modell einer Version aus der Registry, wenn sie freigegeben ist."""
         package = self._backend(region).model_packages.get(arn)
         if package is None:
-            raise Refusal(400, f"ModelPackage {arn} does not exist.", "ValidationException")
+            raise refusal("no_package", arn=arn)
         if package.model_approval_status != "Approved":
-            message = (
-                f"ModelPackage {arn} has status {package.model_approval_status}, not Approved."
-            )
-            raise Refusal(400, message, "ValidationException")
+            raise refusal("not_approved", arn=arn, status=package.model_approval_status)
         (container,) = package.inference_specification["Containers"]
         return {
             name: container[name]
@@ -358,11 +339,10 @@ class SageMaker(App):
         repositories = get_backend("ecr")[ACCOUNT][region].repositories
         tags = {t for i in getattr(repositories.get(name), "images", []) for t in i.image_tags}
         if (tag or "latest") not in tags or name not in IMAGES:
-            raise Refusal(400, f"Requested image {image} not found.", "ValidationException")
+            raise refusal("no_image", image=image)
         arn = f"arn:aws:ecr:{region}:{ACCOUNT}:repository/{name}"
         if not aws_access.role_allows(role, "ecr:BatchGetImage", arn):
-            message = f'The role "{role}" does not have BatchGetImage permission for "{image}".'
-            raise Refusal(400, message, "ValidationException")
+            raise refusal("image_denied", role=role, image=image)
 
     def _model_data(self, url: str, role: str, region: str) -> bytes:
         """Holt model.tar.gz mit den Rechten der Rolle."""
@@ -373,15 +353,7 @@ class SageMaker(App):
             f"/{bucket}/{quote(key)}", base_url=self.address, headers=signed("s3", region)
         )
         if not permitted or response.status_code != 200:
-            raise Refusal(
-                400,
-                f'Could not access model data at {url}. Please ensure that the role "{role}" '
-                "exists and that its trust relationship policy allows the action "
-                '"sts:AssumeRole" for the service principal "sagemaker.amazonaws.com". Also '
-                'ensure that the role has "s3:GetObject" permissions and that the object is '
-                f"located in {region}.",
-                "ValidationException",
-            )
+            raise refusal("no_model_data", url=url, role=role, region=region)
         return response.data
 
     def _backend(self, region: str):
@@ -458,7 +430,7 @@ def choose(endpoint: FakeEndpoint) -> str:
     """Lost eine Variante nach Gewicht aus; ohne Angabe fehlt bei moto die Null."""
     weights = {v["VariantName"]: v.get("CurrentWeight", 0) for v in endpoint.production_variants}
     if not any(weights.values()):
-        raise Refusal(400, "All production variants have zero weight.", "ValidationError")
+        raise refusal("no_weight")
     return random.choices(list(weights), list(weights.values()))[0]
 
 
@@ -479,25 +451,24 @@ def forward(request: Request, port: int, variant: str) -> Response:
     except urllib.error.HTTPError as error:
         original = error.read().decode(errors="replace")
         side = "client" if error.code < 500 else "server"
-        message = f'Received {side} error ({error.code}) from primary with message "{original}"'
-        content = {"ErrorCode": f"{side.upper()}_ERROR_FROM_MODEL", "Message": message}
+        told = refusal("from_model", side=side, status=error.code, original=original)
+        content = {"ErrorCode": f"{side.upper()}_ERROR_FROM_MODEL", "Message": told.message}
         content |= {"OriginalStatusCode": error.code, "OriginalMessage": original}
-        return Response(content, 424, {"x-amzn-ErrorType": "ModelError"})
+        return Response(content, told.status, {"x-amzn-ErrorType": told.code})
     except OSError:  # der Container ist weg oder schweigt
-        message = f"The container of variant {variant} did not answer."
-        return Response({"Message": message}, 503, {"x-amzn-ErrorType": "ServiceUnavailable"})
+        return aws_error("sagemaker", refusal("no_answer", variant=variant))
 
 
-def aws_error(service: str, refusal: Refusal) -> Response:
+def aws_error(service: str, refused: Refusal) -> Response:
     """Die Absage in der Form des Dienstes: XML bei S3, IAM und STS, sonst JSON."""
     if service in XML:
-        inner = f"<Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message>"
+        inner = f"<Code>{refused.code}</Code><Message>{escape(refused.message)}</Message>"
         body = f"<Error>{inner}</Error>"
         if service != "s3":
             body = f"<ErrorResponse><Error><Type>Sender</Type>{inner}</Error></ErrorResponse>"
-        return Response(body.encode(), refusal.status, media_type="text/xml")
-    content = {"__type": refusal.code, "message": refusal.message, "Message": refusal.message}
-    return Response(content, refusal.status, {"x-amzn-ErrorType": refusal.code}, JSON)
+        return Response(body.encode(), refused.status, media_type="text/xml")
+    content = {"__type": refused.code, "message": refused.message, "Message": refused.message}
+    return Response(content, refused.status, {"x-amzn-ErrorType": refused.code}, JSON)
 
 
 if __name__ == "__main__":

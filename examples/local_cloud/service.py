@@ -89,7 +89,7 @@ class Refusal(Exception):  # noqa: N818 – eine Absage ist kein Fehler des Dien
 def route(method: str, pattern: str) -> Callable:
     """Meldet eine Methode an: `{name}` ist ein Teil der Adresse, `{name:path}` der Rest.
 
-    Alles andere im Muster ist ein regulärer Ausdruck; GET beantwortet auch HEAD.
+    Alles andere im Muster ist ein regulärer Ausdruck; `GET` beantwortet auch `HEAD`.
     """
     regex = re.sub(r"\{(\w+):path\}", r"(?P<\1>.*)", pattern)
     regex = re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", regex))

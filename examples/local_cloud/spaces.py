@@ -16,7 +16,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from examples.local_cloud.cards import check
+from examples.local_cloud.cards import WORDS, check
 from examples.local_cloud.repositories import Repository
 from examples.local_cloud.service import HOST, Child, free_port
 
@@ -54,7 +54,7 @@ class Space:
         return self._error or None
 
     def log(self, kind: str) -> str:
-        """Das Protokoll des Baus („build“) oder der Anwendung („run“)."""
+        """Das Protokoll des Baus (`build`) oder der Anwendung (`run`)."""
         return self._build_log if kind == "build" else (self._child.log() if self._child else "")
 
     def rebuild(self) -> None:
@@ -85,7 +85,7 @@ class Space:
     def _next(self, steps: Iterator[tuple[str, str]]) -> tuple[str, str] | None:
         try:
             return next(steps, None)
-        except Exception as error:  # sonst hieße der Zustand für immer BUILDING
+        except Exception as error:  # sonst hieße der Zustand für immer `BUILDING`
             return "BUILD_ERROR", f"{type(error).__name__}: {error}"
 
     def _steps(self) -> Iterator[tuple[str, str]]:
@@ -128,9 +128,9 @@ class Space:
                 if wanted.marker is None or wanted.marker.evaluate():
                     log.append(_compare(wanted.name, str(wanted.specifier), version(wanted.name)))
             except InvalidRequirement:
-                problems.append(f"Invalid requirement: {line}")
+                problems.append(f"{line}: Das ist keine Angabe eines Pakets.")
             except PackageNotFoundError:
-                problems.append(f"No matching distribution found for {line}")
+                problems.append(f"{line}: Dieses Paket gibt es hier nicht.")
         self._build_log = "\n".join([*log, *problems]) + "\n"
         return problems
 
@@ -152,8 +152,10 @@ class Space:
 
     def _last_words(self) -> str:
         code = self._child.exit_code
-        reason = f"Exit code: {code}." if code is not None else f"No answer in {START_SECONDS} s."
-        return f"{reason} Reason: {''.join(self._child.log().splitlines(True)[-5:])}"
+        if code is None:
+            return f"Nach {START_SECONDS} s antwortet niemand."
+        reason = "".join(self._child.log().splitlines(keepends=True)[-5:])
+        return WORDS["exit"].format(code=code, reason=reason)
 
     def _end(self) -> None:
         if self._child:

@@ -1,8 +1,8 @@
-"""Was im Konto da sein muss, bevor jemand ausliefert: Speicher, Registrys und drei Rollen.
+"""Was im Konto da sein muss, bevor jemand ausliefert: Speicher, Registry und drei Rollen.
 
 Aufruf: python -m examples.sagemaker_endpoint.account create|delete|inventory
 Zugangsdaten und Region kommen aus der Umgebung, mit AWS_ENDPOINT_URL geht alles an die
-Nachbildung. „inventory“ nennt als JSON alles, was das Kapitel angelegt hat und was noch da ist.
+Nachbildung. `inventory` nennt als JSON alles, was das Kapitel angelegt hat und was noch da ist.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Das Modell mit dem SageMaker Python SDK v3 ausliefern, im eigenen Prozess statt auf AWS.
 
-Läuft in der Umgebung sagemaker_v3: python -m examples.sagemaker_endpoint.builder BUCKET '[…]'
+Läuft in der Umgebung sagemaker_v3: `python -m examples.sagemaker_endpoint.builder BUCKET '[…]'`
 Ausgabe: was das SDK gebaut hat und die Preise der Steine, als JSON. Auch im eigenen Prozess
 fragt das SDK nach dem Bucket; Zugangsdaten und Adresse nimmt es aus der Umgebung.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 # Das SDK liest beides schon beim Import: Ohne Region bricht es dort ab.
 os.environ.setdefault("AWS_DEFAULT_REGION", "eu-central-1")
 os.environ["SAGEMAKER_USER_CONFIG_OVERRIDE"] = str(Path(__file__).with_name("telemetry_off.yaml"))
-# Fragt sonst SimulatePrincipalPolicy, was die Nachbildung nicht kennt.
+# Das SDK fragt sonst nach Rechten der Rolle, mit einem Aufruf, den moto nicht kennt.
 os.environ.setdefault("SAGEMAKER_VALIDATE_ROLE", "false")
 
 import boto3
@@ -49,10 +49,10 @@ def main() -> None:
         bucket, stones = sys.argv[1], json.loads(sys.argv[2])
         parse(stones)
     except IndexError:
-        sys.exit("Aufruf: builder BUCKET '[{…}]'")
+        sys.exit(f"Aufruf: python -m {__spec__.name} NAME '[{{…}}]'")
     except (ValueError, InvalidStoneError) as error:
         sys.exit(f"Keine gültige Frage: {error}")
-    # Das SDK spricht auf beiden Kanälen viel; die Antwort soll allein auf stdout stehen.
+    # Das SDK spricht auf beiden Kanälen viel; in der Ausgabe soll nur die Antwort stehen.
     with contextlib.redirect_stdout(sys.stderr):
         answer = deploy(bucket, stones)
     print(json.dumps(answer))

@@ -1,7 +1,7 @@
 """model.tar.gz packen: was SageMaker nach /opt/ml/model entpackt.
 
-Aufruf: python -m examples.sagemaker_endpoint.package service|handlers ZIEL.tar.gz
-„service“ enthält nur das Modell, denn der Code steckt im Image; „handlers“ auch den Code.
+Aufruf: `python -m examples.sagemaker_endpoint.package service|handlers ZIEL.tar.gz`
+`service` enthält nur das Modell, denn der Code steckt im Image; `handlers` auch den Code.
 """
 
 import gzip

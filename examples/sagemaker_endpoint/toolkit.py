@@ -1,7 +1,7 @@
 """Der Server um die Handler aus model.tar.gz: dünne HTTP-Schale, innen das Toolkit von AWS.
 
 Die Images von AWS stellen vor dasselbe Toolkit einen Server in Java; er gibt ihm dieselben
-Angaben. Starten, wie die Plattform es tut: python -m examples.sagemaker_endpoint.toolkit serve
+Angaben. Starten, wie die Plattform es tut: `python -m examples.sagemaker_endpoint.toolkit serve`
 """
 
 import os
@@ -52,14 +52,15 @@ async def invocations(request: Request) -> Response:
     return Response(content, context.status, media_type=context.content_type)
 
 
+SERVE = "serve"  # das einzige Argument, mit dem die Plattform ein Image startet
 service = DefaultHandlerService()
 app = Starlette(routes=[Route("/ping", ping), Route("/invocations", invocations, methods=["POST"])])
 
 
 def main() -> None:
     """Lädt die Handler und das Modell, dann lauscht der Server."""
-    if sys.argv[1:] != ["serve"]:
-        sys.exit("Aufruf: python -m examples.sagemaker_endpoint.toolkit serve")
+    if sys.argv[1:] != [SERVE]:
+        sys.exit(f"Aufruf: python -m {__spec__.name} {SERVE}")
     sys.path.insert(0, environment.code_dir)
     service.initialize(Context({}))
     host = os.environ.get("PRICE_HOST", "127.0.0.1")

@@ -8,12 +8,13 @@ import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from huggingface_hub import HfApi, SpaceCard
 
 import process
-from contract import SPACE
+from contract import SPACE, local_hub
 from examples.huggingface_space import access, assemble
 from examples.local_cloud import cards
 from examples.price_model.predict import ARTIFACTS, load_metadata
@@ -193,7 +194,20 @@ def test_commands_of_the_workflow_deploy_and_fail_with_the_space(hub, tmp_path):
 
 
 def test_old_name_of_the_create_command_is_gone():
-    # Der nachgelesene Stand der Aktion huggingface/hub-sync ruft ihn noch auf.
+    # Der gelesene Stand der Aktion huggingface/hub-sync ruft ihn noch auf.
     offline = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
     with pytest.raises(process.ProcessError, match="No such command 'repo'"):
         process.output(["hf", "repo", "create", "kurs/x"], env=offline)
+
+
+def test_notebook_switched_to_the_cloud_takes_its_keys_from_the_environment(hub):
+    book = nbformat.read(process.ROOT / "notebooks" / "huggingface_space.ipynb", as_version=4)
+    cells = [cell.source for cell in book.cells if cell.cell_type == "code"]
+    first = next(n for n, source in enumerate(cells) if source.startswith("ZIEL ="))
+    last = next(n for n, source in enumerate(cells) if "api.whoami()" in source)
+    code = "\n".join(["import process", *cells[first : last + 1], "print(USER)"])
+    code = code.replace('ZIEL = "lokal"', 'ZIEL = "cloud"')
+    endpoint, tokens = hub
+    env = {"PYTHONPATH": str(process.ROOT / "notebooks"), "HF_ENDPOINT": endpoint}
+    env |= {"HF_TOKEN": tokens["deploy"], "HF_SPACE_TOKEN": tokens["space"]}
+    assert process.output(["python", "-c", code], env=env) == "kurs\n"

@@ -1,4 +1,4 @@
-"""Die Nachbildung des Hugging Face Hubs, gefragt durch huggingface_hub, hf und git."""
+"""Die Nachbildung des Hugging Face Hubs, gefragt durch huggingface_hub und git."""
 
 import base64
 import json
@@ -175,7 +175,7 @@ def test_large_file_that_never_came_is_refused(hub, api, name):
         content="\n".join(map(json.dumps, lines)),
         headers={"Authorization": f"Bearer {api.token}"},
     )
-    assert answer.status_code == 400 and "never uploaded" in answer.json()["error"]
+    assert answer.status_code == 400 and "Nie hochgeladen" in answer.json()["error"]
 
 
 def test_damaged_large_file_is_refused(hub):
@@ -238,7 +238,7 @@ def test_bad_card_is_refused_everywhere_with_its_reason(api, name, head, said, m
     [
         ("---\nsdk: [\n---\n", "bad indentation or syntax"),
         ("---\nnur Text\n---\n", "metadata must be a mapping"),
-        ("# Ohne Kopf", cards.NO_HEAD),
+        ("# Ohne Kopf", cards.WORDS["no_head"]),
     ],
 )
 def test_card_that_is_no_yaml_is_refused(text, said):
@@ -302,8 +302,8 @@ def test_broken_application_shows_its_traceback(api, name):
 @pytest.mark.parametrize(
     ("requirements", "said"),
     [
-        ("paket-das-es-nicht-gibt==1.0", "No matching distribution found"),
-        ("das ist keins", "Invalid requirement"),
+        ("paket-das-es-nicht-gibt==1.0", "Dieses Paket gibt es hier nicht."),
+        ("das ist keins", "keine Angabe eines Pakets"),
     ],
 )
 def test_packages_that_cannot_be_installed_fail_the_build(api, name, requirements, said):

@@ -44,5 +44,5 @@ def output_fn(prices: list[dict] | dict, accept: str) -> tuple[str, str]:
 def refuse(status: int, problems: list[dict]) -> None:
     """Ohne diese Ausnahme meldet das Toolkit jeden Fehler als 500, also als eigenen."""
     raise BaseInferenceToolkitError(
-        status, json.dumps({"detail": problems}, ensure_ascii=False), "Invalid question"
+        status, json.dumps({"detail": problems}, ensure_ascii=False), "Ungültige Frage"
     )
