@@ -405,7 +405,7 @@ JSON = "application/x-amz-json-1.1"
 
 
 def snake(name: str) -> str:
-    """CreateModel → create_model, wie moto seine Methoden nennt."""
+    """Aus `CreateModel` wird `create_model`: So nennt moto seine Methoden."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
