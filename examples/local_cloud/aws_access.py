@@ -38,7 +38,7 @@ XML = {"s3", "iam", "sts"}
 ERRORS = json.loads(Path(__file__).with_name("aws_errors.json").read_text(encoding="utf-8"))
 
 
-def refusal(name: str, **values: object) -> Refusal:
+def refusal(name: str, /, **values: object) -> Refusal:
     """Eine Absage im Wortlaut von AWS."""
     status, code, message = ERRORS[name]
     return Refusal(status, message.format(**values), code)
