@@ -107,9 +107,12 @@ lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11.5 --no-header --no-annotate \
 	    --override tools/overrides.txt $$([ -z "$$layer" ] || echo -c requirements.txt) \
 	    -o requirements$$layer.txt requirements$$layer.in || exit 1; done
+# Was ein Kapitel nicht im Stand des gemeinsamen Locks haben kann, nennt es nach „# Eigene Stände:“.
 	@for folder in $(dir $(wildcard examples/*/requirements.in)); do \
+	  own=$$(sed -n 's/^# Eigene Stände: //p' $$folder/requirements.in | tr ' ' '|'); \
+	  grep -vE "^($${own:--})" requirements.txt > .venv/constraints.txt; \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11.5 --no-header --no-annotate \
-	    -c requirements.txt -o $$folder/requirements.txt $$folder/requirements.in || exit 1; done
+	    -c .venv/constraints.txt -o $$folder/requirements.txt $$folder/requirements.in || exit 1; done
 	@cd examples/docker_image && for name in serving sklearn; do \
 	  $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux \
 	    --no-header --no-annotate --generate-hashes \

@@ -160,7 +160,9 @@ def _command(command: list[str]) -> list[str]:
         if program is None:
             raise ProcessError(f"Es fehlt die Umgebung. Abhilfe: python tools/setup.py {slug}")
     else:
-        program = sys.executable if name == "python" else shutil.which(name)
+        # Auch Programme dieser Umgebung, wenn sie nicht aktiviert ist, etwa `hf`.
+        path = _environment(None)["PATH"]
+        program = sys.executable if name == "python" else shutil.which(name, path=path)
     if program is None:
         raise ProcessError(f"Das Programm {name} ist nicht installiert.")
     return [program, *map(str, command[1:])]

@@ -19,13 +19,18 @@ from unittest import mock
 
 import gradio_client
 import httpx
+import huggingface_hub
 import joblib
 import pandas as pd
 from streamlit.testing.v1 import AppTest
 
 import process
+from aws import AwsError, local_aws
+from aws import deploy as deploy_to_sagemaker
 from examples.compose_stack import secret as compose_secret
 from examples.docker_image import build
+from examples.huggingface_space import access as huggingface_access
+from examples.huggingface_space import assemble
 from examples.joblib_model import store as joblib_store
 from examples.pickle_model import signed, skops_store
 from examples.pickle_model import store as pickle_store
@@ -293,6 +298,16 @@ def from_gradio() -> Iterator[Ask]:
     url = f"http://127.0.0.1:{port}"
     command = ["python", "-m", "uvicorn", "examples.gradio_app.app:app", "--port", port]
     service = process.serve(command, f"{url}/health/ready", timeout=60)
+    try:
+        with gradio_api(url) as ask:
+            yield ask
+    finally:
+        service.stop()
+
+
+@contextmanager
+def gradio_api(url: str) -> Iterator[Ask]:
+    """Fragt eine laufende Gradio-Anwendung."""
     client = gradio_client.Client(url, verbose=False, analytics_enabled=False)
 
     def ask(payload: object) -> tuple[list[float], str]:
@@ -313,7 +328,7 @@ def from_gradio() -> Iterator[Ask]:
 
     def unchecked(payload: object) -> str:
         """NaN schickt gradio_client nicht ab; ein anderer Client täte es."""
-        call = f"{url}/gradio_api/call/predict"
+        call = f"{url.rstrip('/')}/gradio_api/call/predict"
         body = json.dumps({"data": [payload]})
         event = httpx.post(call, content=body, headers=JSON).json()["event_id"]
         stream = httpx.get(f"{call}/{event}").text
@@ -323,7 +338,53 @@ def from_gradio() -> Iterator[Ask]:
         yield ask
     finally:
         client.close()
-        service.stop()
+
+
+@contextmanager
+def local_hub() -> Iterator[tuple[str, dict[str, str]]]:
+    """Die Nachbildung des Hugging Face Hubs; gibt (Adresse, Schlüssel je Rolle) zurück."""
+    port = free_port()
+    keys = huggingface_access.create()
+    env = {"LOCAL_HUB_TOKENS": json.dumps(keys["accounts"])}
+    command = ["python", "-m", "examples.local_cloud.hub", "--port", str(port)]
+    service = process.serve(command, f"http://127.0.0.1:{port}/health/ready", env=env)
+    # Den Ersatz für LFS bietet die Nachbildung nicht; gelesen wird die Variable nur beim Import.
+    with mock.patch.object(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True):
+        huggingface_hub.utils.disable_progress_bars()
+        try:
+            yield f"http://127.0.0.1:{port}", keys["tokens"]
+        finally:
+            service.stop()
+
+
+MODEL_REPOSITORY, SPACE = "kurs/price-model", "kurs/price"
+
+
+def deploy_space(api: huggingface_hub.HfApi, key: str, folder: Path) -> None:
+    """Legt Modell und Space an, lädt beide hoch und wartet, bis der Space läuft."""
+    assemble.main(folder)
+    api.create_repo(MODEL_REPOSITORY, private=True)
+    api.upload_folder(repo_id=MODEL_REPOSITORY, folder_path=folder / "model")
+    api.create_repo(
+        SPACE,
+        repo_type="space",
+        space_sdk="gradio",
+        space_variables=[{"key": "MODEL_REPO", "value": MODEL_REPOSITORY}],
+        space_secrets=[{"key": "HF_TOKEN", "value": key}],
+    )
+    api.upload_folder(repo_id=SPACE, repo_type="space", folder_path=folder / "space")
+    stage = api.wait_for_space(SPACE, timeout=150, poll_interval=0.2).stage
+    assert stage == "RUNNING", "".join(api.fetch_space_logs(SPACE))
+
+
+@contextmanager
+def from_space() -> Iterator[Ask]:
+    """Der Preisrechner als Space: hochgeladen und vom Space-Runner gestartet."""
+    with local_hub() as (endpoint, tokens), tempfile.TemporaryDirectory() as folder:
+        api = huggingface_hub.HfApi(endpoint, token=tokens["deploy"])
+        deploy_space(api, tokens["space"], Path(folder))
+        with gradio_api(api.space_info(SPACE).host) as ask:
+            yield ask
 
 
 def require_environment(slug: str) -> None:
@@ -379,6 +440,34 @@ def from_tensorflow() -> Iterator[Ask]:
     finally:
         client.close()
         service.stop()
+
+
+@contextmanager
+def from_sagemaker(kind: str) -> Iterator[Ask]:
+    """Ein Endpunkt von SageMaker, gefragt mit InvokeEndpoint; `kind` ist das Archiv."""
+    require_environment("local_cloud")
+    with tempfile.TemporaryDirectory() as folder, local_aws(free_port()) as aws:
+        account = deploy_to_sagemaker(aws, kind, Path(folder))
+        client = aws.assume(account["roles"]["client"])
+        question = {"EndpointName": "price", "ContentType": "application/json"}
+
+        def ask(payload: object) -> tuple[list[float], str]:
+            call = question | {"Body": json.dumps(payload)}
+            try:
+                answer = aws.call("sagemaker-runtime", "invoke_endpoint", client, **call)
+            except AwsError as error:
+                # Der Umschlag: Was der Container sagte, steht im ModelError.
+                assert (error.code, error.status) == ("ModelError", 424)
+                # Hinter der Antwort eines Handlers hängt das Toolkit den Traceback an.
+                body = json.loads(error.text.split("\n")[0])
+                problems = [(p["field"], p["reason"]) for p in body["detail"]]
+                raise Rejected(problems, error.original) from None
+            body = json.loads(answer["Body"])
+            answers = body if isinstance(payload, list) else [body]
+            (version,) = {answer["model_version"] for answer in answers}
+            return [answer["price_usd"] for answer in answers], version
+
+        yield ask
 
 
 def bare_model() -> Reference:
@@ -459,12 +548,15 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "pickle_model with skops": lambda: from_file(skops_store),
     "onnx_model": from_onnx_file,
     "gradio_app": from_gradio,
+    "huggingface_space": from_space,
     "tensorflow_savedmodel": from_tensorflow,
     "streamlit_app": from_streamlit,
     "flask_service": lambda: over_http(FLASK),
     "flask_service with gunicorn": lambda: over_http(
         [*GUNICORN, "--preload", "--bind", "127.0.0.1:{port}"]
     ),
+    "sagemaker_endpoint": lambda: from_sagemaker("service"),
+    "sagemaker_endpoint with handlers": lambda: from_sagemaker("handlers"),
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
     "docker_image": from_container,

@@ -1,0 +1,1 @@
+"""Der Preisrechner als Space und das Modell als Repository des Hugging Face Hubs."""

@@ -1,0 +1,36 @@
+"""Was der Space ausführt: das Modell vom Hub holen, dann den Preisrechner starten.
+
+Im Space liegt diese Datei ganz oben, daneben der Ordner `examples` mit dem Preisrechner.
+"""
+
+import os
+import sys
+
+import uvicorn
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import RepositoryNotFoundError
+
+
+def fetch_model() -> str:
+    """Lädt das Modell der Variablen MODEL_REPO und gibt den Ordner zurück."""
+    repository = os.environ.get("MODEL_REPO")
+    if not repository:
+        sys.exit("Es fehlt die Variable MODEL_REPO.")
+    try:
+        return snapshot_download(repository, revision=os.environ.get("MODEL_REVISION"))
+    except RepositoryNotFoundError:
+        sys.exit(f"Kein Zugang zu {repository}: Fehlt das Secret HF_TOKEN?")
+
+
+def main() -> None:
+    """Startet auf der Adresse, die der Space vorgibt."""
+    os.environ["PRICE_MODEL_DIR"] = fetch_model()
+    from examples.gradio_app.app import app  # liest beim Import, wo das Modell liegt
+
+    host = os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")
+    port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    uvicorn.run(app, host=host, port=port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Der Preisdienst als Endpunkt von Amazon SageMaker."""

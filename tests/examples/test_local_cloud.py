@@ -1,0 +1,191 @@
+"""Das Gemeinsame der Nachbildungen: klare Absagen, und nichts bleibt übrig."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+import process
+from contract import free_port
+
+TOY = """
+import os, sys
+from examples.local_cloud.service import App, Refusal, Response, route, run
+
+class Toy(App):
+    def authorize(self, request):
+        if request.headers.get("authorization") == "falsch":
+            raise Refusal(401, "Der Schlüssel ist ungültig.")
+
+    @route("POST", "/echo/{name}")
+    def echo(self, request):
+        return {"name": request.args["name"], "body": request.json(), "query": request.query}
+
+    @route("GET", "/files/{rest:path}")
+    def file(self, request):
+        return Response(request.args["rest"].encode(), media_type="text/plain")
+
+    @route("POST", "/crash")
+    def crash(self, request):
+        raise RuntimeError("geheim")
+
+    @route("POST", "/child")
+    def child(self, request):
+        code = "import subprocess, sys, time; print('läuft', flush=True);"
+        code += "subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
+        child = self.start([sys.executable, "-c", code], dict(os.environ))
+        return {"folder": str(self.folder), "guard": child._guard.pid}
+
+    @route("POST", "/short")
+    def short(self, request):
+        child = self.start([sys.executable, "-c", "print('kaputt'); raise SystemExit(3)"], {})
+        ready = child.answers("http://127.0.0.1:9", timeout=30)
+        return {"ready": ready, "code": child.exit_code, "log": child.log()}
+
+run(Toy)
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "toy.py"
+    path.write_text(TOY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def toy(script):
+    """Eine kleine Plattform als Prozess; gibt (Prozess, Client) zurück."""
+    port = free_port()
+    env = os.environ | {"PYTHONPATH": str(process.ROOT), "PYTHONUTF8": "1"}
+    with subprocess.Popen(
+        [sys.executable, script, "--port", str(port)],
+        env=env,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    ) as service:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            wait_until(lambda: answers(client))
+            yield service, client
+        service.kill()
+
+
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def wait_until(condition, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_route_gets_the_parts_of_the_address(toy):
+    _, client = toy
+    answer = client.post("/echo/a%20b?x=1&leer=", json={"y": 2})
+    assert answer.json() == {"name": "a b", "body": {"y": 2}, "query": {"x": "1", "leer": ""}}
+    assert client.get("/files/a/b.txt").text == "a/b.txt"
+
+
+def test_chunked_body_is_read(toy):
+    _, client = toy
+    answer = client.post("/echo/a", content=(part for part in [b'{"y"', b": 2}"]))
+    assert answer.json()["body"] == {"y": 2}
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_unknown_call_is_refused_by_name(toy, method):
+    _, client = toy
+    answer = client.request(method, "/echo/a")
+    assert answer.status_code == 501
+    assert answer.json() == {"error": f"Nicht nachgebildet: {method} /echo/a"}
+
+
+@pytest.mark.parametrize("body", ["", "kein JSON", "[1]", b"\xff"])
+def test_bad_body_is_refused(toy, body):
+    _, client = toy
+    answer = client.post("/echo/a", content=body)
+    assert answer.status_code == 400 and "JSON" in answer.json()["error"]
+
+
+def test_wrong_key_is_refused(toy):
+    _, client = toy
+    answer = client.post("/echo/a", json={}, headers={"Authorization": "falsch"})
+    assert answer.status_code == 401
+
+
+def test_too_large_body_is_refused(toy):
+    _, client = toy
+    with socket.create_connection((client.base_url.host, client.base_url.port), 30) as line:
+        line.sendall(b"POST /echo/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+        assert line.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_crash_is_answered_without_its_cause(toy):
+    _, client = toy
+    answer = client.post("/crash")
+    assert answer.status_code == 500 and "geheim" not in answer.text
+
+
+def test_child_that_ends_is_not_waited_for(toy):
+    _, client = toy
+    assert client.post("/short").json() == {"ready": False, "code": 3, "log": "kaputt\n"}
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.skipif(sys.platform == "win32", reason="Signale")
+def test_children_die_with_the_service(toy, how):
+    service, client = toy
+    answers = [client.post("/child").json() for _ in range(2)]
+    guards = [psutil.Process(answer["guard"]) for answer in answers]
+    wait_until(lambda: all(len(guard.children(recursive=True)) == 2 for guard in guards))
+    family = [process for guard in guards for process in guard.children(recursive=True)]
+    service.send_signal(how)
+    service.wait(30)
+    gone, alive = psutil.wait_procs([*guards, *family], timeout=30)
+    assert not alive and len(gone) == 6
+    if how == signal.SIGTERM:
+        assert service.returncode == 0
+        assert not Path(answers[0]["folder"]).exists()
+
+
+def test_calls_are_logged_without_their_parameters(toy):
+    service, client = toy
+    client.post("/echo/a?schluessel=geheim", json={})
+    service.terminate()
+    logged = service.stdout.read()
+    assert "POST /echo/a 200" in logged and "geheim" not in logged
+
+
+@pytest.mark.parametrize("port", ["belegt", "99999", "zwei"])
+def test_bad_port_is_a_sentence_and_an_exit_code(script, port):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1]) if port == "belegt" else port
+        done = subprocess.run(
+            [sys.executable, script, "--port", port],
+            env=os.environ | {"PYTHONPATH": str(process.ROOT), "PYTHONUTF8": "1"},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+        )
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert port in done.stderr
+
+
+def test_service_listens_on_loopback_only(toy):
+    service, _ = toy
+    listening = [c for c in psutil.Process(service.pid).net_connections() if c.status == "LISTEN"]
+    assert [c.laddr.ip for c in listening] == ["127.0.0.1"]

@@ -1,0 +1,353 @@
+"""SageMaker auf dem eigenen Rechner, gefragt von boto3: Absagen wie bei AWS, und kein Rest."""
+
+import io
+import json
+import tarfile
+
+import psutil
+import pytest
+
+import process
+from aws import Aws, AwsError, deploy, encoded, local_aws, settled, variant
+from contract import free_port, require_environment
+from examples.price_model.schema import EXAMPLE
+
+QUESTION = {"EndpointName": "price", "ContentType": "application/json"}
+SLOW = """
+import os, time
+
+def model_fn(model_dir):
+    return None
+
+def transform_fn(model, body, content_type, accept):
+    if body == "stirb":
+        os._exit(1)
+    time.sleep(2)
+    return "fertig"
+"""
+
+
+@pytest.fixture(scope="module")
+def aws():
+    require_environment("local_cloud")
+    with local_aws(free_port()) as aws:
+        yield aws
+
+
+@pytest.fixture(scope="module")
+def account(aws, tmp_path_factory) -> dict:
+    """Ein Konto mit dem laufenden Endpunkt `price`."""
+    return deploy(aws, "service", tmp_path_factory.mktemp("archive"))
+
+
+@pytest.fixture(scope="module")
+def client(aws, account) -> dict:
+    return aws.assume(account["roles"]["client"])
+
+
+def refused(aws: Aws, *call: object, **arguments: object) -> AwsError:
+    """Der Fehler, mit dem ein Aufruf abgelehnt wird."""
+    with pytest.raises(AwsError) as error:
+        aws.call(*call, **arguments)
+    return error.value
+
+
+def ask(aws: Aws, key: dict | None = None, **changes: object) -> dict:
+    call = QUESTION | {"Body": json.dumps(EXAMPLE)} | changes
+    return aws.call("sagemaker-runtime", "invoke_endpoint", key, **call)
+
+
+def add_model(aws: Aws, account: dict, name: str, image: str, content: bytes) -> None:
+    """Legt Modell und Konfiguration gleichen Namens an."""
+    key = f"price/{name}.tar.gz"
+    aws.call("s3", "put_object", Bucket=account["bucket"], Key=key, Body=encoded(content))
+    container = {
+        "Image": account["images"][image],
+        "ModelDataUrl": f"s3://{account['bucket']}/{key}",
+    }
+    role = account["roles"]["endpoint"]
+    model = {"ModelName": name, "ExecutionRoleArn": role, "PrimaryContainer": container}
+    aws.call("sagemaker", "create_model", **model)
+    variants = [variant("only", name)]
+    config = {"EndpointConfigName": name, "ProductionVariants": variants}
+    aws.call("sagemaker", "create_endpoint_config", **config)
+
+
+def archive(**files: str) -> bytes:
+    """model.tar.gz mit dem Code, den ein Test braucht."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(f"code/{name}.py")
+            info.size = len(text.encode())
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+CALLS = {"sts": "get_caller_identity", "s3": "list_buckets", "sagemaker": "list_models"}
+
+
+@pytest.mark.parametrize("service", CALLS)
+def test_wrong_secret_is_refused(aws, service):
+    key = {
+        "aws_access_key_id": aws.root["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": "falsch",
+    }
+    error = refused(aws, service, CALLS[service], key)
+    assert error.status == 403 and "Signature" in error.code
+
+
+@pytest.mark.parametrize("service", CALLS)
+def test_unknown_key_is_refused(aws, service):
+    key = {"aws_access_key_id": "AKIAUNKNOWN", "aws_secret_access_key": "egal"}
+    error = refused(aws, service, CALLS[service], key)
+    assert error.status == 403
+    assert error.code in (
+        "InvalidClientTokenId",
+        "InvalidAccessKeyId",
+        "UnrecognizedClientException",
+    )
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "arguments", "name"),
+    [
+        (
+            "sagemaker",
+            "create_inference_component",
+            {"InferenceComponentName": "a", "EndpointName": "b"},
+            "sagemaker:CreateInferenceComponent",
+        ),
+        ("dynamodb", "list_tables", {}, "dynamodb:ListTables"),
+        (
+            "iam",
+            "simulate_principal_policy",
+            {"PolicySourceArn": "arn:aws:iam::123456789012:role/a", "ActionNames": ["a:b"]},
+            "iam:SimulatePrincipalPolicy",
+        ),
+    ],
+)
+def test_unknown_call_is_refused_by_name(aws, service, operation, arguments, name):
+    error = refused(aws, service, operation, **arguments)
+    assert error.status == 501
+    assert error.message == f"Nicht nachgebildet: {name}"
+
+
+def test_answer_names_the_variant(aws, account, client):
+    answer = ask(aws, client)
+    assert answer["InvokedProductionVariant"] == "service"
+    assert json.loads(answer["Body"])["model_version"] == "1.0.0"
+
+
+def test_missing_things_are_named(aws, account):
+    missing = refused(
+        aws, "sagemaker-runtime", "invoke_endpoint", EndpointName="nirgends", Body="{}"
+    )
+    assert missing.code == "ValidationError" and "nirgends" in missing.message
+    for operation, arguments in {
+        "describe_endpoint": {"EndpointName": "nirgends"},
+        "delete_endpoint": {"EndpointName": "nirgends"},
+        "create_endpoint": {"EndpointName": "neu", "EndpointConfigName": "nirgends"},
+        "update_endpoint": {"EndpointName": "price", "EndpointConfigName": "nirgends"},
+        "create_endpoint_config": {
+            "EndpointConfigName": "neu",
+            "ProductionVariants": [variant("a", "nirgends")],
+        },
+        "delete_model_package": {"ModelPackageName": "nirgends"},
+    }.items():
+        error = refused(aws, "sagemaker", operation, **arguments)
+        assert (error.status, error.code) == (400, "ValidationException"), operation
+        assert "nirgends" in error.message
+
+
+def test_same_name_twice_is_refused(aws, account):
+    model = aws.call("sagemaker", "describe_model", ModelName="price-service")
+    wanted = {name: model[name] for name in ("ModelName", "ExecutionRoleArn", "PrimaryContainer")}
+    for operation, arguments in {
+        "create_model": wanted,
+        "create_endpoint_config": {
+            "EndpointConfigName": "price-1",
+            "ProductionVariants": [variant("service")],
+        },
+        "create_endpoint": {"EndpointName": "price", "EndpointConfigName": "price-1"},
+    }.items():
+        error = refused(aws, "sagemaker", operation, **arguments)
+        assert error.message.startswith("Cannot create already existing"), operation
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"Image": "nirgends:1"}, "Requested image nirgends:1 not found."),
+        ({"ModelDataUrl": "s3://price-models-123456789012/nichts"}, "Could not access model data"),
+        ({"ModelDataUrl": "s3://fremd/price/a.tar.gz"}, "Could not access model data"),
+    ],
+)
+def test_model_needs_image_and_data_its_role_may_read(aws, account, change, message):
+    model = aws.call("sagemaker", "describe_model", ModelName="price-service")
+    error = refused(
+        aws,
+        "sagemaker",
+        "create_model",
+        ModelName="price-other",
+        ExecutionRoleArn=model["ExecutionRoleArn"],
+        PrimaryContainer=model["PrimaryContainer"] | change,
+    )
+    assert error.message.startswith(message)
+
+
+def test_role_that_sagemaker_may_not_take_is_refused(aws, account):
+    model = aws.call("sagemaker", "describe_model", ModelName="price-service")
+    error = refused(
+        aws,
+        "sagemaker",
+        "create_model",
+        ModelName="price-other",
+        ExecutionRoleArn=account["roles"]["client"],
+        PrimaryContainer=model["PrimaryContainer"],
+    )
+    assert "does not have BatchGetImage permission" in error.message
+
+
+def test_refusal_of_the_container_arrives_as_model_error(aws, account, client):
+    with pytest.raises(AwsError) as error:
+        ask(aws, client, Body="{")
+    assert (error.value.code, error.value.status, error.value.original) == ("ModelError", 424, 400)
+    with pytest.raises(AwsError) as error:
+        ask(aws, client, ContentType="text/csv", Body="0.7,Ideal")
+    assert error.value.original == 422
+
+
+def test_variants_get_their_weights(aws, account, client):
+    variants = [variant("a", "price-service", 1), variant("b", "price-service", 0)]
+    config = {"EndpointConfigName": "price-two", "ProductionVariants": variants}
+    aws.call("sagemaker", "create_endpoint_config", **config)
+    update = {"EndpointName": "price", "EndpointConfigName": "price-two"}
+    aws.call("sagemaker", "update_endpoint", **update)
+    assert settled(aws)["EndpointConfigName"] == "price-two"
+    assert {ask(aws, client)["InvokedProductionVariant"] for _ in range(20)} == {"a"}
+    assert ask(aws, client, TargetVariant="b")["InvokedProductionVariant"] == "b"
+    with pytest.raises(AwsError, match="Variant c of endpoint price not found"):
+        ask(aws, client, TargetVariant="c")
+
+    def weigh(**weights: float) -> None:
+        wanted = [{"VariantName": n, "DesiredWeight": w} for n, w in weights.items()]
+        aws.call(
+            "sagemaker",
+            "update_endpoint_weights_and_capacities",
+            EndpointName="price",
+            DesiredWeightsAndCapacities=wanted,
+        )
+
+    weigh(b=3)
+    asked = [ask(aws, client)["InvokedProductionVariant"] for _ in range(100)]
+    assert 40 < asked.count("b") < 99  # erwartet 75
+    weigh(a=0)
+    assert {ask(aws, client)["InvokedProductionVariant"] for _ in range(20)} == {"b"}
+    found = aws.call("sagemaker", "describe_endpoint", EndpointName="price")["ProductionVariants"]
+    assert [(v["CurrentWeight"], v["CurrentInstanceCount"]) for v in found] == [(0, 1), (3, 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("price-no-archive", b"kein Archiv", "Failed to extract model data archive"),
+        ("price-outside", "../../outside", "Failed to extract model data archive"),
+        ("price-crash", archive(inference="raise RuntimeError('kaputt')"), "ping health check"),
+    ],
+)
+def test_broken_model_leaves_the_old_one_in_service(aws, account, client, name, content, reason):
+    if isinstance(content, str):
+        content = archive(**{content: "geschrieben"})
+    add_model(aws, account, name, "price-handlers", content)
+    before = aws.call("sagemaker", "describe_endpoint", EndpointName="price")
+    update = {"EndpointName": "price", "EndpointConfigName": name}
+    aws.call("sagemaker", "update_endpoint", **update)
+    ask(aws, client)
+    endpoint = settled(aws)
+    assert endpoint["EndpointStatus"] == "InService"
+    assert endpoint["EndpointConfigName"] == before["EndpointConfigName"]
+    assert reason in endpoint["FailureReason"]
+    ask(aws, client)
+
+
+def test_logs_of_a_failed_container_can_be_read(aws, account):
+    group = "/aws/sagemaker/Endpoints/price"
+    events = aws.call("logs", "filter_log_events", logGroupName=group)["events"]
+    assert any(event["message"] == "RuntimeError: kaputt" for event in events)
+
+
+def test_running_answer_arrives_although_the_endpoint_is_deleted(aws, account):
+    add_model(aws, account, "price-slow", "price-handlers", archive(inference=SLOW))
+    update = {"EndpointName": "price", "EndpointConfigName": "price-slow"}
+    aws.call("sagemaker", "update_endpoint", **update)
+    assert settled(aws)["EndpointConfigName"] == "price-slow"
+    with Aws(int(aws.url.rsplit(":", 1)[1]), aws.root) as other:
+        call = QUESTION | {"Body": "langsam"}
+        other.send("sagemaker-runtime", "invoke_endpoint", **call)
+        wait_for_line(aws, "sagemaker:InvokeEndpoint")
+        aws.call("sagemaker", "delete_endpoint", EndpointName="price")
+        assert other.receive()["Body"] == "fertig"
+    with pytest.raises(AwsError, match="Endpoint price of account 123456789012 not found"):
+        ask(aws)
+
+
+def wait_for_line(aws: Aws, text: str) -> None:
+    """Wartet, bis die letzte Anfrage im Protokoll `text` enthält."""
+    while text not in aws.service.log(1):
+        pass
+
+
+def test_container_that_dies_is_reported(aws, account):
+    config = {"EndpointName": "price", "EndpointConfigName": "price-slow"}
+    aws.call("sagemaker", "create_endpoint", **config)
+    assert settled(aws)["EndpointStatus"] == "InService"
+    with pytest.raises(AwsError) as error:
+        ask(aws, Body="stirb")
+    assert (error.value.code, error.value.status) == ("ServiceUnavailable", 503)
+
+
+def test_explicit_deny_beats_every_allow(aws, account, client):
+    deny = {"Effect": "Deny", "Action": "sagemaker:Invoke*", "Resource": "*"}
+    policy = {"RoleName": "price-client", "PolicyName": "deny"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": deny})
+    aws.call("iam", "put_role_policy", PolicyDocument=document, **policy)
+    with pytest.raises(AwsError, match="AccessDeniedException.*sagemaker:InvokeEndpoint"):
+        ask(aws, client)
+    aws.call("iam", "delete_role_policy", **policy)
+
+
+def test_condition_nobody_knows_allows_nothing(aws, account, client):
+    for condition, allowed in (({"Bool": {"aws:ViaAWSService": "false"}}, False), ({}, True)):
+        statement = {"Effect": "Allow", "Action": "sagemaker:ListModels", "Resource": "*"}
+        statement |= {"Condition": condition} if condition else {}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        policy = {"RoleName": "price-client", "PolicyName": "list"}
+        aws.call("iam", "put_role_policy", PolicyDocument=document, **policy)
+        if allowed:
+            assert aws.call("sagemaker", "list_models", client)["Models"]
+        else:
+            assert (
+                "sagemaker:ListModels" in refused(aws, "sagemaker", "list_models", client).message
+            )
+        aws.call("iam", "delete_role_policy", **policy)
+
+
+def test_no_container_outlives_the_platform(tmp_path):
+    require_environment("local_cloud")
+    with local_aws(free_port()) as aws:
+        deploy(aws, "service", tmp_path)
+        family = psutil.Process(aws.service._guard.pid).children(recursive=True)
+        containers = [p for p in family if "examples.sagemaker_endpoint.container" in p.cmdline()]
+        assert containers
+        aws.service.stop()
+        _, alive = psutil.wait_procs(family, timeout=20)
+        assert not alive
+
+
+def test_key_of_the_account_is_required():
+    require_environment("local_cloud")
+    command = ["python:local_cloud", "-m", "examples.local_cloud.sagemaker", "--port", "0"]
+    with pytest.raises(process.ProcessError, match="Es fehlt 'AWS_ACCESS_KEY_ID'") as error:
+        process.output(command)
+    assert "Traceback" not in str(error.value)
