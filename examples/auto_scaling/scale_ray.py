@@ -26,7 +26,7 @@ def last(trace: Path) -> dict:
     while time.monotonic() < deadline:
         try:
             return json.loads(trace.read_text(encoding="utf-8").split("\n")[-2])
-        except IndexError:
+        except (IndexError, FileNotFoundError):
             time.sleep(0.2)
         except (OSError, ValueError):
             break
