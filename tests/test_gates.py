@@ -318,8 +318,9 @@ def test_renamed_response_key_breaks_the_notebook(tree):
 
 
 def test_renamed_response_key_breaks_the_contract(tmp_path):
-    for name in ("examples", "tests", "notebooks"):
-        kept = shutil.ignore_patterns("artifacts", "__pycache__", "*.ipynb", "test_[!c]*", "site")
+    ignored = ("artifacts", "wheels", "__pycache__", "*.ipynb", "test_[!c]*", "site")
+    for name in ("examples", "tests", "notebooks", "tools"):
+        kept = shutil.ignore_patterns(*ignored)
         shutil.copytree(ROOT / name, tmp_path / name, ignore=kept)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     artifacts = ROOT / "examples" / "price_model" / "artifacts"
