@@ -1,4 +1,4 @@
-"""Gemeinsames aller Tests: ein Chromium des Systems."""
+"""Gemeinsames aller Tests: ein Chromium des Systems, ein nachgebildetes AWS."""
 
 import os
 import shlex
@@ -43,3 +43,15 @@ def browser(launcher) -> Iterator:
         chromium = playwright.chromium.launch(executable_path=launcher, args=arguments)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator:
+    """Die Nachbildung von AWS als Prozess, frisch für jede Datei."""
+    # Erst hier: Der Vertrag importiert jedes Beispiel, und die meisten Tests brauchen keines.
+    from aws import local_aws
+    from contract import free_port, require_environment
+
+    require_environment("local_cloud")
+    with local_aws(free_port()) as aws:
+        yield aws

@@ -6,7 +6,7 @@ faults/shared_processes, denn als Prozess 1 seines Containers wäre er vor dem S
 
 import sys
 
-from examples.kubernetes_cluster.kubectl import ClusterError, items, ready, run
+from examples.kubernetes_cluster.kubectl import ClusterError, as_command, items, ready, run
 from examples.kubernetes_cluster.state import restarts
 
 # Läuft im Pod, ohne Shell und ohne `pkill`; der eigene Prozess nennt den Namen auch.
@@ -21,7 +21,7 @@ for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
 
 
 def crash(namespace: str) -> str:
-    """Beendet den Dienst in einem bereiten Pod und gibt dessen Namen zurück."""
+    """Beendet den Dienst in einem bereiten Pod."""
     # Wer schon einmal neu gestartet ist, müsste vor dem nächsten Mal warten.
     pods = sorted(filter(ready, items(namespace, "pods")), key=restarts)
     if not pods:
@@ -30,22 +30,8 @@ def crash(namespace: str) -> str:
     said = run(["kubectl", "-n", namespace, "exec", name, "--", "python", "-c", KILL])
     if "beendet" not in said:
         raise ClusterError(f"In {name} ist der Dienst Prozess 1; kill -9 wirkt dort nicht.")
-    return name
-
-
-def main() -> int:
-    """Beendet einen Dienst; ein Fehler ist eine Zeile und der Exitcode 1."""
-    if len(sys.argv) != 2:
-        print("Aufruf: python -m examples.kubernetes_cluster.crash NAMENSRAUM", file=sys.stderr)
-        return 2
-    try:
-        crash(sys.argv[1])
-    except ClusterError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print("Der Dienst eines Pods ist beendet.")
-    return 0
+    return "Der Dienst eines Pods ist beendet."
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(as_command("crash NAMENSRAUM", crash))

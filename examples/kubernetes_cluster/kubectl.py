@@ -3,6 +3,8 @@
 import json
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable
 
 TIMEOUT_SECONDS = 120
 APP = "app=price-api"
@@ -55,3 +57,19 @@ def replaced(namespace: str) -> bool:
         if not wanted == status.get("updatedReplicas", 0) == status.get("replicas", 0):
             return False
     return True
+
+
+def as_command(usage: str, action: Callable[[str], str]) -> int:
+    """Ruft `action` mit dem einen Argument der Befehlszeile und zeigt den Satz, den sie gibt.
+
+    Ein Fehler ist eine Zeile und der Exitcode 1, ein falscher Aufruf 2.
+    """
+    if len(sys.argv) != 2:
+        print(f"Aufruf: python -m examples.kubernetes_cluster.{usage}", file=sys.stderr)
+        return 2
+    try:
+        print(action(sys.argv[1]))
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0

@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 
-from examples.kubernetes_cluster.kubectl import ClusterError, run
+from examples.kubernetes_cluster.kubectl import ClusterError, as_command, run
 
 VARIABLE = "CLUSTER_LOAD_IMAGE"
 
@@ -55,18 +55,5 @@ def load(image: str) -> str:
     return f"{image} liegt im Cluster."
 
 
-def main() -> int:
-    """Lädt ein Image; ein Fehler ist eine Zeile und der Exitcode 1."""
-    if len(sys.argv) != 2:
-        print("Aufruf: python -m examples.kubernetes_cluster.load_image IMAGE", file=sys.stderr)
-        return 2
-    try:
-        print(load(sys.argv[1]))
-    except ClusterError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(as_command("load_image IMAGE", load))

@@ -9,7 +9,7 @@ import json
 import secrets
 import sys
 
-from examples.kubernetes_cluster.kubectl import ClusterError, run
+from examples.kubernetes_cluster.kubectl import as_command, run
 
 NAME, KEY = "price-secret", "api-key"
 
@@ -25,26 +25,13 @@ def manifest(value: str) -> dict:
     }
 
 
-def create(namespace: str) -> None:
+def create(namespace: str) -> str:
     """Legt das Secret an oder gibt ihm einen neuen Wert."""
     # --server-side: sonst stünde der Wert ein zweites Mal in einer Anmerkung des Objekts.
     apply = ["kubectl", "-n", namespace, "apply", "--server-side", "-f", "-"]
     run(apply, stdin=json.dumps(manifest(secrets.token_urlsafe(32))))
-
-
-def main() -> int:
-    """Legt das Secret im genannten Namensraum an; ein Fehler ist eine Zeile und der Exitcode 1."""
-    if len(sys.argv) != 2:
-        print("Aufruf: python -m examples.kubernetes_cluster.secret NAMENSRAUM", file=sys.stderr)
-        return 2
-    try:
-        create(sys.argv[1])
-    except ClusterError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"{NAME} hat einen neuen, zufälligen Wert.")
-    return 0
+    return f"{NAME} hat einen neuen, zufälligen Wert."
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(as_command("secret NAMENSRAUM", create))

@@ -34,7 +34,7 @@ def problem(document: dict) -> str:
     try:
         import kubernetes_validate as checker
     except ImportError:
-        raise ClusterError(f"{PACKAGE} fehlt. Abhilfe: python tools/setup.py checks") from None
+        raise ClusterError(f"{PACKAGE} fehlt. Abhilfe: python tools/setup.py all") from None
     try:
         checker.validate(document, checker.latest_version(), strict=True)
     except checker.SchemaNotFoundError:

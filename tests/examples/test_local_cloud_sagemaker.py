@@ -28,13 +28,6 @@ def transform_fn(model, body, content_type, accept):
 
 
 @pytest.fixture(scope="module")
-def aws():
-    require_environment("local_cloud")
-    with local_aws(free_port()) as aws:
-        yield aws
-
-
-@pytest.fixture(scope="module")
 def account(aws, tmp_path_factory) -> dict:
     """Ein Konto mit dem laufenden Endpunkt `price`."""
     return deploy(aws, "service", tmp_path_factory.mktemp("archive"))

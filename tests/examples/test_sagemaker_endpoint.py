@@ -163,13 +163,6 @@ def test_checker_finds_what_is_wrong(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def aws():
-    require_environment("local_cloud")
-    with local_aws(free_port()) as aws:
-        yield aws
-
-
-@pytest.fixture(scope="module")
 def account(aws) -> dict:
     return aws.account("create")
 
