@@ -79,7 +79,7 @@ def test_space_is_complete_without_this_project(folder):
     code = "from examples.gradio_app import app; print(app.__file__)"
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-B", "-c", code],  # ohne __pycache__ im Space
         cwd=folder / "space",
         env=env | {"PRICE_MODEL_DIR": str(ARTIFACTS)},
         capture_output=True,
