@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from contract import require_environment
 
@@ -108,6 +108,19 @@ def test_notebook_is_compared_in_its_own_kernel(ready):
         (ready / NOTEBOOK).write_text(text, encoding="utf-8")
     assert done.returncode == 1
     assert f"{NOTEBOOK}::Cell 0" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Nur Linux hat Namensräume für Netze.")
+def test_notebook_has_no_way_out_in_ci(missing):
+    # Verbinden schickt bei UDP nichts; ohne Route scheitert es trotzdem (ENETUNREACH = 101).
+    source = "import socket\n\nwith socket.socket(type=socket.SOCK_DGRAM) as probe:\n"
+    source += '    code = probe.connect_ex(("192.0.2.1", 9))\ncode'
+    cell = new_code_cell(source, id="c0", execution_count=1)
+    cell.outputs = [new_output("execute_result", {"text/plain": "101"}, execution_count=1)]
+    nbformat.write(new_notebook(cells=[cell]), missing / NOTEBOOK)
+    done = run(missing, "tools/run_nbval.py", CI="true")
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
 
 
 def test_process_uses_the_environment_by_name(ready):
