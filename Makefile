@@ -69,7 +69,7 @@ notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Alle Notebo
 	@$(BIN)/python tools/run_nbval.py
 
 site: .venv/.checks model ## Die gebaute Seite im Browser prüfen
-	@$(BIN)/python -m pytest tests/site
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/site
 
 save-notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Notebooks ausführen und speichern (NOTEBOOKS="notebooks/x.ipynb")
 	@$(BIN)/python tools/save_notebooks.py $(NOTEBOOKS)

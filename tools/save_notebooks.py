@@ -6,6 +6,7 @@ Aufruf: python tools/save_notebooks.py notebooks/a.ipynb … (make save-notebook
 import hashlib
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -15,6 +16,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL_TIMEOUT_SECONDS = 120
+NOTEBOOKS_AT_ONCE = 2
 
 
 class NotSavedError(RuntimeError):
@@ -89,6 +91,11 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
     return fresh
 
 
+def exclusive(path: Path) -> bool:
+    """Sagt, ob ein Notebook den Rechner für sich braucht, weil es misst."""
+    return bool(nbformat.read(path, as_version=4).metadata.get("exclusive"))
+
+
 def text(notebook: nbformat.NotebookNode) -> str:
     """Schreibt das Notebook in der einen Form, in der es gespeichert wird."""
     return nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n"
@@ -103,6 +110,17 @@ def save(path: Path) -> None:
     partial.replace(path)
 
 
+def attempt(path: Path) -> bool:
+    """Speichert ein Notebook; falsch, wenn es scheiterte, mit dem Grund auf stderr."""
+    print(f"{path.name} …", flush=True)
+    try:
+        save(path)
+    except NotSavedError as error:
+        print(f"{path}: nicht gespeichert. {error}", file=sys.stderr)
+        return False
+    return True
+
+
 def main() -> int:
     """Speichert die genannten Notebooks, sonst alle; 1, wenn eines scheiterte."""
     # Der Kernel soll das Profil des Projekts lesen, auch ohne make.
@@ -110,18 +128,15 @@ def main() -> int:
     os.environ.setdefault("JUPYTER_PATH", str(ROOT / ".environments" / "share" / "jupyter"))
     # Der Grund steht in run_nbval.py.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    failed = False
     named = [Path(argument) for argument in sys.argv[1:]]
     if absent := [path.name for path in named if not path.exists()]:
         sys.exit(f"Gibt es nicht: {', '.join(absent)}")
-    for path in named or sorted((ROOT / "notebooks").glob("*.ipynb")):
-        print(f"{path.name} …", flush=True)
-        try:
-            save(path)
-        except NotSavedError as error:
-            failed = True
-            print(f"{path}: nicht gespeichert. {error}", file=sys.stderr)
-    return int(failed)
+    paths = named or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    alone = [path for path in paths if exclusive(path)]
+    with ThreadPoolExecutor(NOTEBOOKS_AT_ONCE) as pool:
+        saved = list(pool.map(attempt, [path for path in paths if path not in alone]))
+    saved += map(attempt, alone)
+    return int(not all(saved))
 
 
 if __name__ == "__main__":
