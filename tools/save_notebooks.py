@@ -111,7 +111,7 @@ def save(path: Path) -> None:
 
 
 def attempt(path: Path) -> bool:
-    """Speichert ein Notebook; falsch, wenn es scheiterte, mit dem Grund auf stderr."""
+    """Speichert ein Notebook; falsch, wenn es scheiterte; den Grund sagt eine Zeile."""
     print(f"{path.name} …", flush=True)
     try:
         save(path)
