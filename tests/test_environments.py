@@ -112,7 +112,7 @@ def test_notebook_is_compared_in_its_own_kernel(ready):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Nur Linux hat Namensräume für Netze.")
 def test_notebook_has_no_way_out_in_ci(missing):
-    # Ein Datagramm-Socket schickt beim Verbinden nichts; ohne Route scheitert es trotzdem, mit 101.
+    # `connect` schickt hier noch nichts; ohne Route scheitert es trotzdem, mit `101`.
     source = "import socket\n\nwith socket.socket(type=socket.SOCK_DGRAM) as probe:\n"
     source += '    code = probe.connect_ex(("192.0.2.1", 9))\ncode'
     cell = new_code_cell(source, id="c0", execution_count=1)
