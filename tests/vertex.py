@@ -20,7 +20,7 @@ ROUTES = {
     "serving_container_health_route": "/health/ready",
 }
 LOOP = """
-import functools, json, logging, os, sys
+import contextlib, functools, json, logging, os, sys
 from google.api_core.exceptions import GoogleAPICallError
 from google.auth import impersonated_credentials
 from google.auth.exceptions import GoogleAuthError
@@ -40,21 +40,25 @@ def credentials(who):
     return impersonated_credentials.Credentials(
         owner, who, [scope], iam_endpoint_override=tokens)
 
+@functools.lru_cache(1)
+def bucket_as(who):
+    held = credentials(who)
+    aiplatform.init(project=project, location=region, credentials=held,
+                    api_endpoint=url, api_transport="rest")
+    return storage.Client(project=project, credentials=held).bucket(f"{project}-price-models")
+
 @functools.cache
 def endpoint(name, who):
     return aiplatform.Endpoint(name, credentials=credentials(who))
 
 for line in sys.stdin:
     who, code, names = json.loads(line)
-    held = credentials(who)
-    aiplatform.init(project=project, location=region, credentials=held,
-                    api_endpoint=url, api_transport="rest")
-    bucket = storage.Client(project=project, credentials=held).bucket(f"{project}-price-models")
-    known = names | {"aiplatform": aiplatform, "bucket": bucket, "who": who,
+    known = names | {"aiplatform": aiplatform, "bucket": bucket_as(who), "who": who,
                      "Model": aiplatform.Model, "Endpoint": aiplatform.Endpoint,
                      "endpoint": endpoint, "Job": aiplatform.BatchPredictionJob}
     try:
-        result = eval(code, known)
+        with contextlib.redirect_stdout(sys.stderr):  # das SDK sagt manches mit print
+            result = eval(code, known)
         answer = {"result": result._asdict() if hasattr(result, "_asdict") else result}
     except (GoogleAPICallError, GoogleAuthError, ValueError, RuntimeError) as error:
         answer = {"error": type(error).__name__, "status": getattr(error, "code", None),

@@ -120,14 +120,16 @@ class GoogleCloud(App):
     def require(self, request: Request, permission: str) -> None:
         """Lehnt mit 403 ab, wenn keine Rolle dieses Recht gibt."""
         who = self._holder(request)
-        print(f"{permission} ({who.partition('@')[0]})", flush=True)
+        call = f"{permission} ({who.partition('@')[0]})"
         if who != OWNER and permission not in self._granted(who):
+            print(f"{call} verweigert", flush=True)
             service = permission.split(".")[0]
             target = f"//{service}.googleapis.com{request.path.removeprefix('/v1')}"
             raise Refusal(
                 403,
                 f"Permission '{permission}' denied on resource '{target}' (or it may not exist).",
             )
+        print(call, flush=True)
 
     def _holder(self, request: Request) -> str:
         """Wem der Token gehört; leer, wenn er nicht gilt."""
@@ -321,7 +323,9 @@ class GoogleCloud(App):
         skipped = ("authorization", "content-length", "transfer-encoding", "accept-encoding")
         # Mit dem Header Host, denn daraus baut der Speicher die Adressen in seinen Antworten.
         headers = {n: v for n, v in request.headers.items() if n not in skipped}
-        path = quote(request.path, safe="/") + (f"?{urlencode(request.query)}" * bool(request.query))
+        path = quote(request.path, safe="/")
+        if request.query:
+            path += f"?{urlencode(request.query)}"
         return self.storage_call(request.method, path, request.body, headers)
 
     def storage_call(

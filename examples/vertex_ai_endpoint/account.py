@@ -6,6 +6,7 @@ Zugangsdaten von `gcloud auth application-default login`. `inventory` nennt als 
 das Kapitel angelegt hat und was noch da ist.
 """
 
+import functools
 import json
 import os
 import sys
@@ -30,6 +31,7 @@ class CloudError(Exception):
     """Google hat einen Aufruf abgelehnt."""
 
 
+@functools.cache
 def session() -> AuthorizedSession:
     """Eine Verbindung mit den Zugangsdaten dessen, dem das Projekt gehört."""
     if LOCAL:
@@ -40,7 +42,7 @@ def session() -> AuthorizedSession:
 def call(method: str, service: str, path: str, **content: object) -> dict:
     """Ein Aufruf eines Dienstes; Vorgänge, die dauern, wartet er ab."""
     url = LOCAL or f"https://{service}.googleapis.com"
-    answer = cloud.request(method, url + path, **content)
+    answer = session().request(method, url + path, **content)
     body = answer.json() if answer.content else {}
     if not answer.ok:
         raise CloudError(body.get("error", {}).get("message", answer.reason))
@@ -155,5 +157,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cloud = session()
     main()

@@ -20,23 +20,22 @@ os.environ.setdefault("HANDLER_CLASS", "PredictionHandler")
 os.environ.setdefault("PREDICTOR_MODULE", "examples.vertex_ai_endpoint.predictor")
 os.environ.setdefault("PREDICTOR_CLASS", "PricePredictor")
 
+if "AIP_HTTP_PORT" not in os.environ:
+    sys.exit("Es fehlt AIP_HTTP_PORT: Diese Variable setzt die Plattform.")
+
 import uvicorn
 from google.cloud.aiplatform.prediction import model_server
 
 
 def main() -> None:
     """Tut, was der Server des SDK als Programm tut, aber auf Loopback."""
-    try:
-        port = int(os.environ["AIP_HTTP_PORT"])
-    except KeyError as missing:
-        sys.exit(f"Es fehlt {missing}: Diese Variable setzt die Plattform.")
     model_server.set_number_of_workers_from_env()
     # Die Klassen des SDK laden Dateien in den aktuellen Ordner; im Container ist er leer.
     sys.path.insert(0, os.getcwd())
     os.chdir(tempfile.mkdtemp(prefix="server-"))
     app = "google.cloud.aiplatform.prediction.model_server:CprModelServer"
     host = os.environ.get("PRICE_HOST", "127.0.0.1")
-    uvicorn.run(app, host=host, port=port, factory=True)
+    uvicorn.run(app, host=host, port=int(os.environ["AIP_HTTP_PORT"]), factory=True)
 
 
 if __name__ == "__main__":
