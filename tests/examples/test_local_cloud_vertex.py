@@ -350,22 +350,26 @@ def test_token_of_the_owner_is_required():
     assert "Traceback" not in str(error.value)
 
 
+def running(project: Vertex, module: str = "") -> list[psutil.Process]:
+    """Prozesse unter der Plattform, die noch laufen."""
+    family = psutil.Process(project.service._guard.pid).children(recursive=True)
+    family = [child for child in family if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in family if not module or module in child.cmdline()]
+
+
 def test_nothing_is_left_when_containers_and_platform_die(project):
     """Der letzte Test: Danach gibt es das Projekt nicht mehr."""
-    family = psutil.Process(project.service._guard.pid).children(recursive=True)
-    (platform,) = [p for p in family if "examples.local_cloud.vertex" in p.cmdline()]
-    for child in family:
-        if "examples.vertex_ai_endpoint.container" in child.cmdline():
-            child.kill()
-    url, headers = (
-        f"{project.url}/v1/{PLACE}/endpoints/price:predict",
-        {"Authorization": f"Bearer {project.token}"},
-    )
+    container = "examples.vertex_ai_endpoint.container"
+    for child in running(project, container):
+        child.kill()
+    url = f"{project.url}/v1/{PLACE}/endpoints/price:predict"
+    headers = {"Authorization": f"Bearer {project.token}"}
     answer = httpx.post(url, headers=headers, json={"instances": [EXAMPLE]})
     assert (answer.status_code, answer.json()["error"]["status"]) == (503, "UNAVAILABLE")
-    project.deploy(f"{PLACE}/models/price@2", 100)
-    family = psutil.Process(project.service._guard.pid).children(recursive=True)
-    assert any("examples.vertex_ai_endpoint.container" in child.cmdline() for child in family)
-    platform.kill()
+    project.deploy(f"{PLACE}/models/price@2")
+    assert running(project, container)
+    family = running(project)
+    for child in running(project, "examples.local_cloud.vertex"):
+        child.kill()
     _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive
