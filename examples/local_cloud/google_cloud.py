@@ -1,6 +1,6 @@
 """Was jede Plattform bei Google braucht: Konten, Rollen, Token, Objektspeicher, Registry.
 
-Den Speicher beantwortet gcp-storage-emulator; davor steht dieselbe Prüfung der Rechte wie vor
+Den Speicher beantwortet `gcp-storage-emulator`; davor steht dieselbe Prüfung der Rechte wie vor
 allem anderen. Ein Recht hat, wer eine Rolle hat, in der es steht, oder der Inhaber.
 """
 
@@ -36,6 +36,8 @@ from examples.local_cloud.service import (
 PERMISSIONS = frozenset(
     json.loads(Path(__file__).with_name("google_permissions.json").read_text("utf-8"))
 )
+# Status, Fehlerwort und Wortlaut, wie Google ihn schreibt.
+ERRORS = json.loads(Path(__file__).with_name("google_errors.json").read_text("utf-8"))
 OWNER = "owner"
 WORDS = {
     400: "INVALID_ARGUMENT",
@@ -51,6 +53,12 @@ PROJECT = "/v1/projects/{project}"
 LOCATION = f"{PROJECT}/locations/{{location}}"
 # Objekte: hochladen, herunterladen und alles Übrige haben bei Google verschiedene Adressen.
 OBJECT_RIGHTS = {"GET": "get", "DELETE": "delete", "POST": "create", "PUT": "create"}
+
+
+def refusal(name: str, /, **values: object) -> Refusal:
+    """Eine Absage im Wortlaut von Google."""
+    status, word, message = ERRORS[name]
+    return Refusal(status, message.format(**values), word)
 
 
 def needs(permission: str) -> Callable:
@@ -111,11 +119,7 @@ class GoogleCloud(App):
     def authorize(self, request: Request) -> None:
         """Ohne gültigen Token geht nichts."""
         if not self._holder(request):
-            raise Refusal(
-                401,
-                "Request had invalid authentication credentials. Expected OAuth 2 access token, "
-                "login cookie or other valid authentication credential.",
-            )
+            raise refusal("no_token")
 
     def require(self, request: Request, permission: str) -> None:
         """Lehnt mit 403 ab, wenn keine Rolle dieses Recht gibt."""
@@ -125,10 +129,7 @@ class GoogleCloud(App):
             print(f"{call} verweigert", flush=True)
             service = permission.split(".")[0]
             target = f"//{service}.googleapis.com{request.path.removeprefix('/v1')}"
-            raise Refusal(
-                403,
-                f"Permission '{permission}' denied on resource '{target}' (or it may not exist).",
-            )
+            raise refusal("denied", permission=permission, target=target)
         print(call, flush=True)
 
     def _holder(self, request: Request) -> str:
@@ -158,9 +159,9 @@ class GoogleCloud(App):
         content = request.json()
         role, name = dict(content["role"]), content["roleId"]
         if not re.fullmatch(r"[\w.]{3,64}", name):
-            raise Refusal(400, f"The role name must be a string of 3 to 64 letters: {name}")
+            raise refusal("bad_role_name", name=name)
         if name in self._roles:
-            raise Refusal(409, f"A role named {name} already exists.")
+            raise refusal("role_exists", name=name)
         self._check_permissions(role)
         role["name"] = f"projects/{request.args['project']}/roles/{name}"
         self._roles[name] = role
@@ -190,7 +191,7 @@ class GoogleCloud(App):
     def _check_permissions(self, role: dict) -> None:
         for permission in role.get("includedPermissions", []):
             if permission not in PERMISSIONS:
-                raise Refusal(400, f"Permission {permission} is not valid.")
+                raise refusal("bad_permission", permission=permission)
 
     @route("POST", f"{PROJECT}/serviceAccounts")
     @needs("iam.serviceAccounts.create")
@@ -199,7 +200,7 @@ class GoogleCloud(App):
         name, project = request.json()["accountId"], request.args["project"]
         email = f"{name}@{project}.iam.gserviceaccount.com"
         if email in self._accounts:
-            raise Refusal(409, f"Service account {name} already exists within project {project}.")
+            raise refusal("account_exists", name=name, project=project)
         self._accounts[email] = {
             "name": f"projects/{project}/serviceAccounts/{email}",
             "email": email,
@@ -254,7 +255,7 @@ class GoogleCloud(App):
         """Legt ein Repository für Images an."""
         name = f"{request.path.removeprefix('/v1/')}/{request.query['repositoryId']}"
         if name in self._repositories:
-            raise Refusal(409, "the repository already exists")
+            raise refusal("repository_exists")
         self._repositories[name] = {"name": name, "format": "DOCKER"}
         return {"name": f"{name}/operations/create", "done": True}
 
@@ -321,7 +322,7 @@ class GoogleCloud(App):
         if request.args.get("bucket", "").startswith(TENANT):
             raise Refusal(403, "Dieser Bucket gehört der Plattform.")
         skipped = ("authorization", "content-length", "transfer-encoding", "accept-encoding")
-        # Mit dem Header Host, denn daraus baut der Speicher die Adressen in seinen Antworten.
+        # Mit dem Header `Host`, denn daraus baut der Speicher die Adressen in seinen Antworten.
         headers = {n: v for n, v in request.headers.items() if n not in skipped}
         path = quote(request.path, safe="/")
         if request.query:
@@ -346,7 +347,7 @@ class GoogleCloud(App):
 
     def _find(self, known: dict, name: str, kind: str) -> dict:
         if name not in known:
-            raise Refusal(404, f"Unknown {kind}: {name}")
+            raise refusal("unknown", kind=kind, name=name)
         return known[name]
 
     def _remove(self, known: dict, name: str, kind: str) -> dict:

@@ -15,8 +15,8 @@ import re
 import threading
 from pathlib import Path
 
-from examples.local_cloud.google_cloud import LOCATION, needs, now
-from examples.local_cloud.service import Refusal, Request, Response, route, run
+from examples.local_cloud.google_cloud import LOCATION, needs, now, refusal
+from examples.local_cloud.service import Fields, Refusal, Request, Response, route, run
 from examples.local_cloud.vertex_models import (
     POLL_SECONDS,
     TYPE,
@@ -56,7 +56,7 @@ class Vertex(Models):
         """Legt einen leeren Endpunkt an; ohne Modell kostet er nichts."""
         name = f"{location(request)}/endpoints/{request.query.get('endpointId') or self.new_id()}"
         if name in self._endpoints:
-            raise Refusal(409, f"Endpoint {name} already exists.")
+            raise refusal("exists", kind="Endpoint", name=name)
         endpoint = dict(request.json()) | {"name": name, "createTime": now(), "updateTime": now()}
         self._endpoints[name] = endpoint
         return self.finished(name, "Endpoint", endpoint)
@@ -89,11 +89,7 @@ class Vertex(Models):
         """Entfernt einen Endpunkt, auf dem nichts mehr bereitgestellt ist."""
         endpoint = self._endpoint(resource(request))
         if deployed(endpoint):
-            raise Refusal(
-                400,
-                "Endpoint has deployed or being-deployed DeployedModel(s).",
-                "FAILED_PRECONDITION",
-            )
+            raise refusal("endpoint_in_use")
         del self._endpoints[endpoint["name"]]
         return self.finished(endpoint["name"])
 
@@ -102,7 +98,7 @@ class Vertex(Models):
     def deploy_model(self, request: Request) -> dict:
         """Startet den Container einer Version; Verkehr bekommt er erst, wenn er bereit ist."""
         content = request.json()
-        endpoint, wanted = self._endpoint(resource(request)), dict(content["deployedModel"])
+        endpoint, wanted = self._endpoint(resource(request)), Fields(content["deployedModel"])
         model = self.version(wanted["model"])
         split_ = content.get("trafficSplit") or {}
         check_split(split_, endpoint, new=True)
@@ -136,11 +132,7 @@ class Vertex(Models):
                 raise missing("DeployedModel", wanted)
             traffic = split_ or endpoint.get("trafficSplit", {})
             if traffic.get(wanted) and len(deployed(endpoint)) > 1:
-                raise Refusal(
-                    400,
-                    f"DeployedModel {wanted} still has traffic; set its share to 0 first.",
-                    "FAILED_PRECONDITION",
-                )
+                raise refusal("has_traffic", wanted=wanted)
             container = self._containers.pop(wanted)
             endpoint["deployedModels"] = [d for d in deployed(endpoint) if d["id"] != wanted]
             endpoint["trafficSplit"] = {k: v for k, v in traffic.items() if k != wanted}
@@ -155,8 +147,7 @@ class Vertex(Models):
         with self._lock:
             traffic = endpoint.get("trafficSplit") or {}
             if not any(traffic.values()):
-                message = f"Endpoint {endpoint['name']} does not have any deployed models."
-                raise Refusal(400, message, "FAILED_PRECONDITION")
+                raise refusal("no_models", name=endpoint["name"])
             (chosen,) = random.choices(list(traffic), list(traffic.values()))
             container = self._containers[chosen]
             (model,) = [d for d in deployed(endpoint) if d["id"] == chosen]
@@ -181,11 +172,11 @@ class Vertex(Models):
     @needs("aiplatform.batchPredictionJobs.create")
     def create_job(self, request: Request) -> dict:
         """Nimmt einen Auftrag an; gerechnet wird danach."""
-        job = dict(request.json())
+        job = request.json()
         name = f"{location(request)}/batchPredictionJobs/{self.new_id()}"
         model = self.version(job["model"])
         if job["inputConfig"]["instancesFormat"] != "jsonl":
-            raise Refusal(501, "Nicht nachgebildet: batchPredictionJobs nur mit jsonl")
+            raise Refusal(501, "Nicht nachgebildet: `batchPredictionJobs` ohne `jsonl`")
         job |= {"name": name, "state": "JOB_STATE_RUNNING", "createTime": now()}
         job |= {"modelVersionId": model["versionId"], "updateTime": now()}
         self._jobs[name], self._ended[name] = job, threading.Event()
@@ -212,7 +203,7 @@ class Vertex(Models):
         """Entfernt einen beendeten Auftrag; was er schrieb, bleibt."""
         job = self._job(request)
         if not self._ended[job["name"]].is_set():
-            raise Refusal(400, "The job is still running.", "FAILED_PRECONDITION")
+            raise refusal("still_running")
         del self._jobs[job["name"]]
         return self.finished(job["name"])
 
@@ -239,7 +230,7 @@ class Vertex(Models):
         try:
             instances = [json.loads(line) for line in lines if line.strip()]
         except ValueError:
-            raise Refusal(400, "Failed to parse the input as JSON lines.") from None
+            raise refusal("not_jsonl") from None
         size = int(job.get("manualBatchTuningParameters", {}).get("batchSize") or 64)
         results, errors = [], []
         container = self.launch(model, {})
@@ -277,9 +268,9 @@ def check_split(shares: dict, endpoint: dict, new: bool = False) -> None:
     """Anteile ergeben zusammen 100 und gehören zu Modellen, die es hier gibt."""
     known = {d["id"] for d in deployed(endpoint)} | ({"0"} if new else set())
     if strange := set(shares) - known:
-        raise Refusal(400, f"Unknown DeployedModel id(s) in traffic_split: {sorted(strange)}")
+        raise refusal("bad_ids", ids=sorted(strange))
     if shares and sum(shares.values()) != 100:
-        raise Refusal(400, "The sum of the traffic percentages must be 100.")
+        raise refusal("bad_sum")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from examples.local_cloud.google_cloud import LOCATION, TENANT, WORDS, GoogleCloud, needs, now
-from examples.local_cloud.service import HOST, Child, Refusal, Request, Response, free_port, route
+from examples.local_cloud.google_cloud import (
+    LOCATION,
+    TENANT,
+    WORDS,
+    GoogleCloud,
+    needs,
+    now,
+    refusal,
+)
+from examples.local_cloud.service import (
+    HOST,
+    Child,
+    Fields,
+    Refusal,
+    Request,
+    Response,
+    free_port,
+    route,
+)
 
 # Statt ein Image zu ziehen, startet die Nachbildung den Prozess, den es starten würde.
 IMAGES = {
@@ -74,12 +91,12 @@ class Models(GoogleCloud):
     def upload_model(self, request: Request) -> dict:
         """Legt ein Modell an oder zu einem vorhandenen eine Version."""
         content, place = request.json(), location(request)
-        model, parent = dict(content["model"]), content.get("parentModel")
+        model, parent = Fields(content["model"]), content.get("parentModel")
         name = parent or f"{place}/models/{content.get('modelId') or self.new_id()}"
         if parent and parent not in self._models:
             raise missing("Model", parent)
         if not parent and name in self._models:
-            raise Refusal(409, f"Model {name} already exists.")
+            raise refusal("exists", kind="Model", name=name)
         self._check_image(model["containerSpec"]["imageUri"])
         if uri := model.get("artifactUri"):
             # Google kopiert beim Hochladen; was danach im Bucket geschieht, ändert nichts mehr.
@@ -122,7 +139,7 @@ class Models(GoogleCloud):
         """Entfernt ein Modell mit allen Versionen, wenn keine bereitgestellt ist."""
         name = self.version(resource(request))["name"]
         if used := self.users(name):
-            raise Refusal(400, f"Model {name} is deployed at {used[0]}.", "FAILED_PRECONDITION")
+            raise refusal("model_in_use", name=name, endpoint=used[0])
         del self._models[name]
         return self.finished(name)
 
@@ -139,13 +156,13 @@ class Models(GoogleCloud):
         place, project, repository, name = found.groups() if found else ("", "", "", "")
         known = f"projects/{project}/locations/{place}/repositories/{repository}"
         if known not in self._repositories or name not in IMAGES:
-            raise Refusal(400, f"Image '{image}' not found.", "FAILED_PRECONDITION")
+            raise refusal("no_image", image=image)
 
     def _copy(self, uri: str) -> str:
         """Kopiert die Dateien eines Modells in einen Bucket der Plattform."""
         objects = self._objects(uri)
         if not objects:
-            raise Refusal(400, f'There are no files under "{uri}" to copy.', "FAILED_PRECONDITION")
+            raise refusal("no_files", uri=uri)
         bucket = f"{TENANT}{self.new_id()}"
         self._store("POST", "/storage/v1/b", json.dumps({"name": bucket}).encode())
         for name in objects:
@@ -173,12 +190,7 @@ class Models(GoogleCloud):
         if not child.answers(f"http://{HOST}:{port}{env['AIP_HEALTH_ROUTE']}", START_SECONDS):
             child.stop()
             last = "\n".join(child.log().strip().splitlines()[-3:])
-            raise Refusal(
-                400,
-                "Model server exited unexpectedly. Model server logs can be found in Cloud "
-                f"Logging. Last lines: {last}",
-                "FAILED_PRECONDITION",
-            )
+            raise refusal("exited", last=last)
         return Container(child, port, predict)
 
     # --- Vorgänge
@@ -241,7 +253,7 @@ class Models(GoogleCloud):
         kind = "application/json" if method == "POST" and "upload" not in path else OCTETS
         answer = self.storage_call(method, path, body, {"Content-Type": kind})
         if answer.status >= 400:
-            raise Refusal(400, f"Cloud Storage: {path} not found.", "FAILED_PRECONDITION")
+            raise refusal("no_object", path=path)
         return answer
 
 
@@ -259,13 +271,13 @@ def split(uri: str) -> tuple[str, str]:
     """Zerlegt gs://bucket/name."""
     found = re.fullmatch(r"gs://([^/]+)/(.*)", uri)
     if not found:
-        raise Refusal(400, f"Invalid Cloud Storage URI: {uri}")
+        raise refusal("bad_uri", uri=uri)
     return found.groups()
 
 
 def missing(kind: str, name: str) -> Refusal:
     """Das gibt es nicht."""
-    return Refusal(404, f"The {kind} does not exist: {name}")
+    return refusal("missing", kind=kind, name=name)
 
 
 def public(model: dict) -> dict:
@@ -286,10 +298,9 @@ def ask(container: Container, body: bytes) -> dict:
         status = error.code if error.code in WORDS or error.code >= 500 else 400
         raise Refusal(status, message, WORDS.get(status, "INTERNAL")) from None
     except ValueError:
-        raise Refusal(500, "The response of the model server is not JSON.", "INTERNAL") from None
+        raise refusal("not_json") from None
     except OSError:  # der Container ist weg oder schweigt
-        raise Refusal(503, "The model server did not answer.", "UNAVAILABLE") from None
+        raise refusal("no_answer") from None
     if "predictions" not in content:
-        message = "Invalid response from prediction server - the response field predictions"
-        raise Refusal(500, f"{message} is missing.", "INTERNAL")
+        raise refusal("no_predictions")
     return content
