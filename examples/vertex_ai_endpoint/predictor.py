@@ -18,7 +18,7 @@ class PricePredictor(Predictor):
         self._model = load_model("sklearn", fetch(artifacts_uri))
 
     def preprocess(self, prediction_input: dict) -> list[Stone]:
-        """Prüft die Frage; ohne `HTTPException` meldete der Server auch falsche Fragen als 500."""
+        """Prüft die Frage; ohne `HTTPException` hieße auch die falsche 500."""
         try:
             return Instances.model_validate(prediction_input).instances
         except ValidationError as error:

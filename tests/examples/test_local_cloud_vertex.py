@@ -267,8 +267,9 @@ def test_running_answer_arrives_although_the_model_is_undeployed(project, predic
     (model,) = httpx.get(url, headers=headers).json()["deployedModels"]
     error = refused(project, ASK, name="slow", instances=["anders"])
     assert "predictions is missing" in error.message
+    asked = project.service.log(100_000).count("aiplatform.endpoints.predict (owner)")
     project.send(ASK, name="slow", instances=["langsam"])
-    while "aiplatform.endpoints.predict" not in project.service.log(1):
+    while project.service.log(100_000).count("aiplatform.endpoints.predict (owner)") == asked:
         time.sleep(0.01)
     gone = httpx.post(
         f"{url}:undeployModel", headers=headers, json={"deployedModelId": model["id"]}

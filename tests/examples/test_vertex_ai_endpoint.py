@@ -1,7 +1,6 @@
 """Der Endpunkt und was um ihn liegt: Container, Vorhersageserver, Rollen, Projekt, alter Code."""
 
 import json
-import shutil
 
 import httpx
 import psutil
@@ -95,21 +94,6 @@ def test_container_names_the_variable_it_misses(contract_env, missing):
 
 def test_predictor_server_needs_its_port():
     assert "Es fehlt AIP_HTTP_PORT" in refused("predictor_server")
-
-
-def test_built_in_predictor_fails_on_named_columns(contract_env, tmp_path):
-    (tmp_path / "model").mkdir()
-    shutil.copy(ARTIFACTS / "price_model.joblib", tmp_path / "model" / "model.joblib")
-    env = contract_env | {"AIP_STORAGE_URI": str(tmp_path / "model")}
-    env |= {"PREDICTOR_MODULE": "google.cloud.aiplatform.prediction.sklearn.predictor"}
-    service, url = serve("predictor_server", env | {"PREDICTOR_CLASS": "SklearnPredictor"})
-    try:
-        answer = httpx.post(f"{url}/frage", json={"instances": [list(EXAMPLE.values())]})
-        assert answer.status_code == 500
-        assert "only supported for dataframes" in answer.text
-    finally:
-        service.stop()
-    assert not (process.ROOT / "model.joblib").exists()  # sein Ordner ist ein anderer
 
 
 def test_roles_pass_the_checker():
