@@ -1,4 +1,4 @@
-"""Gemeinsames aller Tests: ein Chromium des Systems, ein nachgebildetes AWS."""
+"""Gemeinsames aller Tests: ein Chromium des Systems, nachgebildete Plattformen."""
 
 import os
 import shlex
@@ -55,3 +55,14 @@ def aws() -> Iterator:
     require_environment("local_cloud")
     with local_aws(free_port()) as aws:
         yield aws
+
+
+@pytest.fixture(scope="module")
+def vertex() -> Iterator:
+    """Die Nachbildung von Google Cloud als Prozess, frisch für jede Datei."""
+    from contract import free_port, require_environment
+    from vertex import local_vertex
+
+    require_environment("local_cloud")
+    with local_vertex(free_port()) as vertex:
+        yield vertex

@@ -37,6 +37,8 @@ from examples.pickle_model import store as pickle_store
 from examples.price_model.predict import ARTIFACTS, PriceModel, load_metadata, load_model
 from examples.price_model.schema import EXAMPLE, MAX_BATCH, InvalidStoneError, parse
 from needs import skip_or_fail, tool
+from vertex import PLACE, VertexError, local_vertex
+from vertex import deployed as deploy_to_vertex
 
 Ask = Callable[[object], tuple[list[float], str]]
 # Was richtig ist: (Preise, Modellversion) für gültige Steine, ohne Dienst gerechnet.
@@ -470,6 +472,50 @@ def from_sagemaker(kind: str) -> Iterator[Ask]:
         yield ask
 
 
+@contextmanager
+def from_vertex(kind: str) -> Iterator[Ask]:
+    """Ein Endpunkt der Agent Platform, gefragt mit `predict` des SDK; `kind` ist das Image."""
+    require_environment("local_cloud")
+    with local_vertex(free_port()) as vertex:
+        deploy_to_vertex(vertex, kind)
+        url = f"{vertex.url}/v1/{PLACE}/endpoints/price:predict"
+        headers = JSON | {"Authorization": f"Bearer {vertex.token}"}
+
+        def predict(instances: list) -> list[dict]:
+            try:
+                json.dumps(instances, allow_nan=False)
+                code = "endpoint('price', who).predict(instances=instances)"
+                return vertex.run(code, "client", instances=instances)["predictions"]
+            except VertexError as error:
+                assert error.status == 400
+                reject(error.message[error.message.index("{") :])
+            except ValueError:  # NaN schickt das SDK nicht ab; ein anderer Client täte es
+                content = json.dumps({"instances": instances})
+                reject(httpx.post(url, content=content, headers=headers).json()["error"]["message"])
+
+        def ask(payload: object) -> tuple[list[float], str]:
+            # Der Umschlag kennt nur Listen; ein einzelner Stein ist eine mit einem Element.
+            single = not isinstance(payload, list)
+            try:
+                answers = predict([payload] if single else payload)
+            except Rejected as rejected:
+                problems = [(envelope_field(f, single), why) for f, why in rejected.problems]
+                raise Rejected(problems, rejected.status) from None
+            (version,) = {answer["model_version"] for answer in answers}
+            return [answer["price_usd"] for answer in answers], version
+
+        def reject(message: str) -> NoReturn:
+            raise Rejected([(p["field"], p["reason"]) for p in json.loads(message)["detail"]])
+
+        yield ask
+
+
+def envelope_field(field: str, single: bool) -> str:
+    """Übersetzt ein Feld aus `instances` in das der Frage darin."""
+    inner = field.removeprefix("instances").removeprefix(".")
+    return (inner.removeprefix("0").removeprefix(".") if single else inner) or "body"
+
+
 def bare_model() -> Reference:
     """Das Modell des Falls ohne Umwege: die Pipeline von scikit-learn."""
     pipeline = joblib.load(ARTIFACTS / "price_model.joblib")
@@ -557,6 +603,8 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     ),
     "sagemaker_endpoint": lambda: from_sagemaker("service"),
     "sagemaker_endpoint with handlers": lambda: from_sagemaker("handlers"),
+    "vertex_ai_endpoint": lambda: from_vertex("service"),
+    "vertex_ai_endpoint with predictor": lambda: from_vertex("predictor"),
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
     "docker_image": from_container,

@@ -1,0 +1,1 @@
+"""Der Preisdienst als Endpunkt der Google Agent Platform, früher Vertex AI."""
