@@ -195,7 +195,7 @@ def over_http(command: list[str], env: dict | None = None, timeout: float = 30) 
 
 @contextmanager
 def with_drift_log() -> Iterator[Ask]:
-    """Der Dienst, der für das Erkennen von Drift mitschreibt; sein Protokoll verschwindet danach."""
+    """Der Dienst, der für das Erkennen von Drift mitschreibt; das Protokoll endet mit ihm."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             part.replace("fastapi_service.app", "drift_detection.logged") for part in FASTAPI

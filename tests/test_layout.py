@@ -122,7 +122,7 @@ def test_only_applications_have_an_app():
 def test_ports_are_unique():
     ports = [port for own in PORTS.values() for port in own]
     assert len(ports) == len(set(ports))
-    # Was das Muster nicht kennt, übersähe die Prüfung darunter.
+    # Was das Muster nicht kennt, sieht die Prüfung darunter nicht.
     assert all(PORT.fullmatch(str(port)) for port in ports)
 
 

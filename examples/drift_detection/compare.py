@@ -1,8 +1,8 @@
 """Die Maße von Hand mit denen von Evidently und scipy vergleichen; in der Umgebung des Kapitels.
 
-Aufruf: `python -m examples.drift_detection.compare REFERENZ.csv BETRIEB.csv WAS`
-`measures` stellt eigene und fremde Werte nebeneinander, `preset` zeigt, was Evidently von sich
-aus wählt, und denselben Wert mit vertauschten Tabellen.
+Aufruf: `python -m examples.drift_detection.compare REFERENZ.csv BETRIEB.csv`
+Das JSON enthält unter `measures` eigene und fremde Werte nebeneinander, unter `preset`, was
+Evidently von sich aus wählt, und denselben Wert mit vertauschten Tabellen.
 """
 
 import argparse
@@ -88,11 +88,10 @@ def preset(reference: pd.DataFrame, current: pd.DataFrame) -> list[dict]:
 
 
 def main() -> int:
-    """Liest beide Tabellen und zeigt je Spalte eine Zeile JSON."""
+    """Liest beide Tabellen und zeigt alle Werte als JSON."""
     parser = argparse.ArgumentParser(description="Mit Evidently vergleichen")
     parser.add_argument("reference", type=Path)
     parser.add_argument("current", type=Path)
-    parser.add_argument("what", choices=["measures", "preset"])
     options = parser.parse_args()
     try:
         tables = [pd.read_csv(path) for path in (options.reference, options.current)]
@@ -102,8 +101,7 @@ def main() -> int:
     if list(tables[0]) != list(tables[1]):
         print("Die beiden Tabellen haben verschiedene Spalten.", file=sys.stderr)
         return 1
-    for row in (measures if options.what == "measures" else preset)(*tables):
-        print(json.dumps(row))
+    print(json.dumps({"measures": measures(*tables), "preset": preset(*tables)}))
     return 0
 
 

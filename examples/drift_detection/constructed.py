@@ -1,7 +1,7 @@
 """Drift bauen: aus den Teststeinen je eine Lieferung, in der sich genau ein Faktor ändert.
 
 Aufruf: `python -m examples.drift_detection.constructed WAS [ORDNER]`
-`factors` zeigt, was sich je Lieferung ändert, `errors` die Modellgüte, `export` schreibt
+`measure` zeigt, was sich je Lieferung ändert und was das Modell davon hat, `export` schreibt
 Referenz und Lieferungen als CSV nach ORDNER.
 """
 
@@ -22,7 +22,7 @@ from examples.price_model.schema import CATEGORIES, FEATURES
 from examples.price_model.storage import write_together
 
 SEED = 7
-# So viele Steine vergleicht `export`; Evidently bekommt genau dieselben.
+# So viele Steine schreibt `export`; Evidently bekommt genau dieselben.
 EXPORTED = 2500
 # In einer Gruppe liegen nur hundert bis fünfhundert Steine: wenige Klassen, wenig Zufall.
 GROUP_CLASSES = 5
@@ -48,22 +48,22 @@ def none(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def covariate(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Covariate drift: Ausgewählt wird nach dem Gewicht, P(Preis | Merkmale) bleibt."""
+    """Kovariatendrift: Ausgewählt wird nach dem Gewicht, P(Preis | Merkmale) bleibt."""
     return thinned(rows, rising(rows["carat"]), seed)
 
 
 def covariate_by_cut(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Covariate drift in einem Merkmal, das der Modellgüte nicht schadet."""
+    """Kovariatendrift in einem Merkmal, das der Modellgüte nicht schadet."""
     return thinned(rows, rows["cut"].map(KEPT_BY_CUT).to_numpy(), seed)
 
 
 def label(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Label drift: Ausgewählt wird nach dem Preis, P(Merkmale | Preis) bleibt."""
+    """Labeldrift: Ausgewählt wird nach dem Preis, P(Merkmale | Preis) bleibt."""
     return thinned(rows, rising(rows[TARGET]), seed)
 
 
 def concept(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Concept drift: dieselben Steine, jeder kostet mehr."""
+    """Konzeptdrift: dieselben Steine, jeder kostet mehr."""
     return rows.assign(**{TARGET: rows[TARGET] * INFLATION})
 
 
@@ -146,8 +146,8 @@ def export(folder: Path) -> list[str]:
 def main() -> int:
     """Rechnet und zeigt je Lieferung eine Zeile JSON."""
     parser = argparse.ArgumentParser(description="Drift bauen und messen")
-    parser.add_argument("what", choices=["factors", "errors", "export"])
-    parser.add_argument("folder", nargs="?", type=Path, help="Ziel von export")
+    parser.add_argument("what", choices=["measure", "export"])
+    parser.add_argument("folder", nargs="?", type=Path, help="Ziel von `export`")
     options = parser.parse_args()
     try:
         load_metadata()
@@ -158,9 +158,8 @@ def main() -> int:
             return 0
         reference, operation = halves()
         for name, drift in DRIFTS.items():
-            row = {"factors": factors, "errors": errors}[options.what](
-                reference, drift(operation, SEED)
-            )
+            current = drift(operation, SEED)
+            row = factors(reference, current) | errors(reference, current)
             print(json.dumps({"drift": name} | row))
     except (ModelMissingError, OSError) as error:
         print(error, file=sys.stderr)

@@ -1,7 +1,7 @@
 """Drift im Protokoll des laufenden Dienstes suchen.
 
 Aufruf: `python -m examples.drift_detection.detector profile DATEI` beschreibt die Referenz,
-`python -m examples.drift_detection.detector watch DATEI ORDNER` prüft das Protokoll fensterweise.
+`… watch DATEI ORDNER` prüft das Protokoll Fenster für Fenster.
 """
 
 import argparse

@@ -27,7 +27,7 @@ def shares(values: Sequence, edges: np.ndarray | Sequence[str]) -> np.ndarray:
 
 
 def psi(expected: np.ndarray, actual: np.ndarray) -> float:
-    """Population Stability Index zweier Reihen von Anteilen; 0 heißt gleich."""
+    """PSI zweier Reihen von Anteilen; 0 heißt gleich."""
     p, q = (np.where(s == 0, SMALLEST_SHARE, s) for s in (expected, actual))
     return float(np.sum((q - p) * np.log(q / p)))
 
@@ -48,7 +48,7 @@ def psi_p_value(value: float, classes: int, n: int, m: int) -> float:
 
 
 def ks(reference: np.ndarray, current: np.ndarray) -> tuple[float, float]:
-    """Größter Abstand der beiden Summenkurven und sein p-Wert nach Kolmogorow und Smirnow.
+    """Größter Abstand der beiden Verteilungsfunktionen und sein p-Wert nach Kolmogorow und Smirnow.
 
     Der p-Wert ist die Näherung für große Stichproben; bei vielen gleichen Werten ist er zu groß.
     """

@@ -40,7 +40,7 @@ def stones(name: str) -> np.ndarray:
 
 
 def compared(reference: np.ndarray, current: np.ndarray) -> float:
-    """PSI zweier Stichproben in Zehnteln der ersten."""
+    """PSI zweier Stichproben; die Klassen sind zehn gleich große der ersten."""
     limits = quantile_edges(reference, CLASSES)
     return psi(shares(reference, limits), shares(current, limits))
 
@@ -77,7 +77,7 @@ def p_values(repeats: int = 200) -> Iterator[dict]:
             "n": size,
             "p < 0.05": round(float((probabilities < ALPHA).mean()), 2),
             "median p": float(f"{np.median(probabilities):.0e}"),
-            "KS distance": round(float(np.median(distances)), 3),
+            "distance": round(float(np.median(distances)), 3),
             "PSI": round(float(np.median(indices)), 3),
         }
 

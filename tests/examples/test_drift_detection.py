@@ -84,13 +84,16 @@ def test_evidently_agrees(tmp_path):
     constructed.export(tmp_path)
     tables = [tmp_path / "reference.csv", tmp_path / "covariate.csv"]
     compare = ["python:drift_detection", "-m", f"{MODULE}.compare", *tables]
-    found = rows(process.output([*compare, "measures"]))
+    answer = json.loads(process.output(compare))
+    found = answer["measures"]
     assert [row["column"] for row in found] == ["carat", "depth", "table", "x", "y", "z", "price"]
     for row in found:
         assert row["psi sturges"] == pytest.approx(row["psi evidently"], rel=1e-9)
         assert (row["ks"], row["p"]) == pytest.approx((row["ks scipy"], row["p scipy"]), rel=1e-9)
         assert row["p exact"] == pytest.approx(row["p evidently"], rel=1e-9)
-    missing = [*compare[:3], tmp_path / "missing.csv", tables[1], "preset"]
+    verdicts = {row["column"]: row["drifted"] for row in answer["preset"]}
+    assert verdicts["carat"] and not verdicts["depth"]
+    missing = [*compare[:3], tmp_path / "missing.csv", tables[1]]
     with pytest.raises(process.ProcessError, match="fehlt oder ist kein CSV"):
         process.output(missing)
 
@@ -161,7 +164,7 @@ def test_psi_without_drift_follows_the_formula():
 
 
 def test_corrections_tame_the_false_alarms():
-    found = [row for row in simulate.many_features(repeats=100)]
+    found = list(simulate.many_features(repeats=100))
     alarms = {row["correction"]: row["any false alarm"] for row in found if not row["drifted"]}
     assert alarms["none"] > 0.45
     assert max(alarms["Bonferroni"], alarms["Benjamini-Hochberg"]) < 0.15
