@@ -83,6 +83,12 @@ def halves(seed: int = SEED) -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows.iloc[: len(rows) // 2], rows.iloc[len(rows) // 2 :]
 
 
+def estimated(rows: pd.DataFrame) -> pd.DataFrame:
+    """Ergänzt die Vorhersage des Modells; welche Drift auch folgt, sie bleibt am Stein."""
+    model = joblib.load(ARTIFACTS / "price_model.joblib")
+    return rows.assign(predicted=model.predict(rows[list(FEATURES)]))
+
+
 def edges(reference: pd.DataFrame, name: str, classes: int = 10) -> np.ndarray | tuple[str, ...]:
     """Die Klassen eines Merkmals: seine Stufen oder Zehntel der Referenz."""
     return CATEGORIES.get(name) or quantile_edges(reference[name], classes)
@@ -122,15 +128,17 @@ def factors(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
 
 def errors(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
     """Größte Drift der Merkmale, Drift der Vorhersage und Modellgüte auf beiden Seiten."""
-    model = joblib.load(ARTIFACTS / "price_model.joblib")
-    before, after = (model.predict(rows[list(FEATURES)]) for rows in (reference, current))
-    limits = quantile_edges(before)
     return {
         "largest feature PSI": round(max(psi_of(reference, current, f) for f in FEATURES), 2),
-        "prediction PSI": round(psi(shares(before, limits), shares(after, limits)), 2),
-        "mae_before": round(float(np.abs(before - reference[TARGET]).mean())),
-        "mae_after": round(float(np.abs(after - current[TARGET]).mean())),
+        "prediction PSI": round(psi_of(reference, current, "predicted"), 2),
+        "mae_before": round(mean_error(reference)),
+        "mae_after": round(mean_error(current)),
     }
+
+
+def mean_error(rows: pd.DataFrame) -> float:
+    """Mittlerer Fehler der Vorhersage in US-Dollar."""
+    return float((rows["predicted"] - rows[TARGET]).abs().mean())
 
 
 def export(folder: Path) -> list[str]:
@@ -156,7 +164,7 @@ def main() -> int:
                 parser.error("Hier fehlt der Ordner.")
             print(*sorted(export(options.folder)))
             return 0
-        reference, operation = halves()
+        reference, operation = map(estimated, halves())
         for name, drift in DRIFTS.items():
             current = drift(operation, SEED)
             row = factors(reference, current) | errors(reference, current)

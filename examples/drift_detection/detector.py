@@ -34,17 +34,14 @@ class LogError(ValueError):
 def profile() -> dict:
     """Beschreibt die Referenz durch Klassen und Anteile; einzelne Steine enthält sie nicht."""
     # Erst hier: Der Detektor selbst kommt ohne Modell und Daten aus.
-    import joblib
-
-    from examples.drift_detection.constructed import halves
-    from examples.price_model.predict import ARTIFACTS, load_metadata
+    from examples.drift_detection.constructed import estimated, halves
+    from examples.price_model.predict import load_metadata
     from examples.price_model.schema import CATEGORIES, FEATURES
 
     metadata = load_metadata()
-    rows = halves()[0][list(FEATURES)]
-    prices = joblib.load(ARTIFACTS / "price_model.joblib").predict(rows)
+    rows = estimated(halves()[0]).rename(columns={"predicted": PRICE})
     columns = {}
-    for name, values in [*rows.items(), (PRICE, prices)]:
+    for name, values in rows[[*FEATURES, PRICE]].items():
         edges = list(CATEGORIES.get(name) or quantile_edges(values))
         columns[name] = {"edges": edges, "shares": shares(values, edges).tolist()}
     return {"model_version": metadata["model_version"], "rows": len(rows), "columns": columns}
