@@ -26,9 +26,12 @@ def report(reference: pd.DataFrame, current: pd.DataFrame, **choices: str) -> li
         numerical_columns=[name for name in reference if name not in texts],
         categorical_columns=texts,
     )
-    tables = (Dataset.from_pandas(table, columns) for table in (current, reference))
-    # Erst der Betrieb, dann die Referenz: andersherum als in der alten Schnittstelle.
-    return Report([DataDriftPreset(**choices)]).run(*tables).dict()["metrics"]
+    # Mit Namen: Ohne sie gilt die Reihenfolge Betrieb, Referenz, und ein Tausch fällt nicht auf.
+    snapshot = Report([DataDriftPreset(**choices)]).run(
+        current_data=Dataset.from_pandas(current, columns),
+        reference_data=Dataset.from_pandas(reference, columns),
+    )
+    return snapshot.dict()["metrics"]
 
 
 def by_column(metrics: list[dict]) -> dict[str, dict]:
