@@ -38,7 +38,7 @@ def run(capsys, monkeypatch):
         monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
         try:
             code = module.main()
-        except SystemExit as ended:  # so endet argparse
+        except SystemExit as ended:  # So enden falsche Argumente.
             code = ended.code
         return code, *capsys.readouterr()
 
