@@ -1,8 +1,8 @@
 """Drift bauen: aus den Teststeinen je eine Lieferung, in der sich genau ein Faktor ändert.
 
-Aufruf: `python -m examples.drift_detection.constructed WAS [ORDNER]`
-`measure` zeigt, was sich je Lieferung ändert und was das Modell davon hat, `export` schreibt
-Referenz und Lieferungen als CSV nach ORDNER.
+Aufruf: `python -m examples.drift_detection.constructed [ORDNER]`
+Zeigt, was sich je Lieferung ändert und was das Modell davon hat; ist ein Ordner genannt, so
+liegen dort danach Referenz und Lieferungen als CSV.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from examples.price_model.schema import CATEGORIES, FEATURES
 from examples.price_model.storage import write_together
 
 SEED = 7
-# So viele Steine schreibt `export`; Evidently bekommt genau dieselben.
+# So viele Steine stehen in jedem CSV.
 EXPORTED = 2500
 # In einer Gruppe liegen nur hundert bis fünfhundert Steine: wenige Klassen, wenig Zufall.
 GROUP_CLASSES = 5
@@ -141,37 +141,33 @@ def mean_error(rows: pd.DataFrame) -> float:
     return float((rows["predicted"] - rows[TARGET]).abs().mean())
 
 
-def export(folder: Path) -> list[str]:
-    """Schreibt die Referenz und je Drift gleich viele Zeilen Betrieb als CSV."""
-    reference, operation = halves()
-    tables = {"reference": reference.head(EXPORTED)}
-    for name, drift in DRIFTS.items():
-        tables[name] = drift(operation, SEED).head(EXPORTED)
-    files = {f"{name}.csv": rows.to_csv(index=False).encode() for name, rows in tables.items()}
-    return write_together(folder, files)
+def export(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
+    """Schreibt gleich lange Tabellen als CSV, ohne Vorhersagen."""
+    kept = {name: rows[[*FEATURES, TARGET]].head(EXPORTED) for name, rows in tables.items()}
+    files = {f"{name}.csv": rows.to_csv(index=False).encode() for name, rows in kept.items()}
+    write_together(folder, files)
 
 
 def main() -> int:
     """Rechnet und zeigt je Lieferung eine Zeile JSON."""
     parser = argparse.ArgumentParser(description="Drift bauen und messen")
-    parser.add_argument("what", choices=["measure", "export"])
-    parser.add_argument("folder", nargs="?", type=Path, help="Ziel von `export`")
+    parser.add_argument("folder", nargs="?", type=Path, help="wohin die Tabellen sollen")
     options = parser.parse_args()
     try:
         load_metadata()
-        if options.what == "export":
-            if options.folder is None:
-                parser.error("Hier fehlt der Ordner.")
-            print(*sorted(export(options.folder)))
-            return 0
         reference, operation = map(estimated, halves())
-        for name, drift in DRIFTS.items():
-            current = drift(operation, SEED)
-            row = factors(reference, current) | errors(reference, current)
-            print(json.dumps({"drift": name} | row))
-    except (ModelMissingError, OSError) as error:
+        deliveries = {name: drift(operation, SEED) for name, drift in DRIFTS.items()}
+        if options.folder is not None:
+            export(options.folder, {"reference": reference} | deliveries)
+    except ModelMissingError as error:
         print(error, file=sys.stderr)
         return 1
+    except OSError:
+        print(f"Nach {options.folder.name} lässt sich nicht schreiben.", file=sys.stderr)
+        return 1
+    for name, current in deliveries.items():
+        row = factors(reference, current) | errors(reference, current)
+        print(json.dumps({"drift": name} | row))
     return 0
 
 

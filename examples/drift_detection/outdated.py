@@ -1,9 +1,4 @@
-"""Was Anleitungen von 2023 schreiben und was Evidently heute dazu sagt.
-
-Aufruf: `python -m examples.drift_detection.outdated`, in der Umgebung des Kapitels.
-"""
-
-import json
+"""Was Anleitungen von 2023 schreiben; `compare` führt es in der Umgebung des Kapitels aus."""
 
 OLD = [
     "from evidently.report import Report",
@@ -23,8 +18,3 @@ def attempt(statement: str) -> str:
     except Exception as error:
         return f"{type(error).__name__}: {str(error).split(' (')[0]}"
     return "läuft"
-
-
-if __name__ == "__main__":
-    for line in OLD:
-        print(json.dumps({"line": line, "today": attempt(line)}, ensure_ascii=False))

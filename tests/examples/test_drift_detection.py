@@ -97,9 +97,9 @@ def test_limit_and_p_value_belong_together():
     assert measures.psi_without_drift(10, 500, 500) == pytest.approx(0.036)
 
 
-def test_evidently_agrees(tmp_path):
+def test_evidently_agrees(tmp_path, run):
     require_environment("drift_detection")
-    constructed.export(tmp_path)
+    run(constructed, tmp_path)
     tables = [tmp_path / "reference.csv", tmp_path / "covariate.csv"]
     compare = ["python:drift_detection", "-m", f"{MODULE}.compare", *tables]
     answer = json.loads(process.output(compare))
@@ -111,16 +111,11 @@ def test_evidently_agrees(tmp_path):
         assert row["p exact"] == pytest.approx(row["p evidently"], rel=1e-9)
     verdicts = {row["column"]: row["drifted"] for row in answer["preset"]}
     assert verdicts["carat"] and not verdicts["depth"]
+    assert len(answer["outdated"]) == 6
+    assert all("Error" in today and "/" not in today for _, today in answer["outdated"])
     missing = [*compare[:3], tmp_path / "missing.csv", tables[1]]
     with pytest.raises(process.ProcessError, match="fehlt oder ist kein CSV"):
         process.output(missing)
-
-
-def test_lines_of_2023_fail_today():
-    require_environment("drift_detection")
-    found = rows(process.output(["python:drift_detection", "-m", f"{MODULE}.outdated"]))
-    assert len(found) == 6 and all("Error" in row["today"] for row in found)
-    assert not any("/" in row["today"] for row in found)
 
 
 # --- Die Konstruktionen
@@ -328,7 +323,7 @@ def test_silence_is_no_all_clear(tmp_path, profile):
         (detector, ("watch", "missing.json", "."), "Das Profil missing.json gibt es nicht."),
         (detector, ("watch", process.ROOT / "README.md", "."), "README.md ist kein Profil"),
         (detector, ("watch", process.ROOT / "README.md"), "Hier fehlt der Ordner."),
-        (constructed, ("export",), "Hier fehlt der Ordner."),
+        (constructed, (process.ROOT / "README.md",), "Nach README.md lässt sich nicht schreiben."),
         (traffic, ("http://127.0.0.1:9", "none"), "Der Dienst antwortet nicht: ConnectError"),
         (traffic, ("http://127.0.0.1:9", "covariate", "--stones", 9000), "höchstens"),
     ],
