@@ -196,6 +196,17 @@ def over_http(command: list[str], env: dict | None = None, timeout: float = 30) 
 
 
 @contextmanager
+def with_drift_log() -> Iterator[Ask]:
+    """Der Dienst, der für das Erkennen von Drift mitschreibt; das Protokoll endet mit ihm."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            part.replace("fastapi_service.app", "drift_detection.logged") for part in FASTAPI
+        ]
+        with over_http(command, {"DRIFT_LOG": folder}) as ask:
+            yield ask
+
+
+@contextmanager
 def asking(url: str) -> Iterator[Ask]:
     """Ein Client für einen Dienst, der schon läuft."""
     client = httpx.Client(base_url=url, timeout=30)
@@ -612,11 +623,12 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "kubernetes_cluster": from_cluster,
     "load_balancing": through_haproxy,
     "auto_scaling": from_ray,
+    "drift_detection": with_drift_log,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
 HTTP_SERVICES = (
     *("flask_service", "fastapi_service", "docker_image", "compose_stack"),
-    *("kubernetes_cluster", "load_balancing", "auto_scaling"),
+    *("kubernetes_cluster", "load_balancing", "auto_scaling", "drift_detection"),
 )
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP_SERVICES)]

@@ -33,8 +33,9 @@ PORTS = {
     "kubernetes_cluster": {8151, 8152, 8153},
     "load_balancing": set(range(8161, 8169)),
     "auto_scaling": {8171, 8172, 8173, 8174},
+    "drift_detection": {8201, 8202},
 }
-PORT = re.compile(r"\b81\d\d\b")
+PORT = re.compile(r"\b8[12]\d\d\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users)/|[A-Z]:\\Users|file://")
 FILE_NAME = re.compile(r"[a-z0-9_.-]+|README\.md|Dockerfile")
 TYPED = re.compile(r"\{(?:code|code-block|code-cell|sourcecode|parsed-literal)\}")
@@ -121,6 +122,8 @@ def test_only_applications_have_an_app():
 def test_ports_are_unique():
     ports = [port for own in PORTS.values() for port in own]
     assert len(ports) == len(set(ports))
+    # Was das Muster nicht kennt, sieht die Prüfung darunter nicht.
+    assert all(PORT.fullmatch(str(port)) for port in ports)
 
 
 @pytest.mark.parametrize("slug", sorted(NOTEBOOKS | EXAMPLES))

@@ -1,0 +1,1 @@
+"""Drift: bauen, messen und in den Zeilen eines laufenden Dienstes finden."""

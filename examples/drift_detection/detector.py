@@ -1,0 +1,144 @@
+"""Drift im Protokoll des laufenden Dienstes suchen.
+
+Aufruf: `python -m examples.drift_detection.detector profile DATEI` beschreibt die Referenz,
+`… watch DATEI ORDNER` prüft das Protokoll Fenster für Fenster.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from examples.drift_detection.measures import (
+    benjamini_hochberg,
+    psi,
+    psi_p_value,
+    quantile_edges,
+    shares,
+)
+
+WINDOW = 500
+# Beides zusammen ergibt einen Alarm: selten genug und groß genug.
+ALPHA = 0.001
+RELEVANT = 0.1
+PRICE = "price_usd"
+
+
+class LogError(ValueError):
+    """Profil oder Protokoll fehlen, sind unlesbar oder zu kurz."""
+
+
+def profile() -> dict:
+    """Beschreibt die Referenz durch Klassen und Anteile; einzelne Steine enthält sie nicht."""
+    # Erst hier: Der Detektor selbst kommt ohne Modell und Daten aus.
+    from examples.drift_detection.constructed import estimated, halves
+    from examples.price_model.predict import load_metadata
+    from examples.price_model.schema import CATEGORIES, FEATURES
+
+    metadata = load_metadata()
+    rows = estimated(halves()[0]).rename(columns={"predicted": PRICE})
+    columns = {}
+    for name, values in rows[[*FEATURES, PRICE]].items():
+        edges = list(CATEGORIES.get(name) or quantile_edges(values))
+        columns[name] = {"edges": edges, "shares": shares(values, edges).tolist()}
+    return {"model_version": metadata["model_version"], "rows": len(rows), "columns": columns}
+
+
+def check(reference: dict, window: list[dict]) -> dict:
+    """Vergleicht ein Fenster mit der Referenz: PSI je Spalte, und welche einen Alarm auslösen."""
+    found, p_values = {}, []
+    for name, column in reference["columns"].items():
+        actual = shares([row[name] for row in window], column["edges"])
+        found[name] = psi(np.array(column["shares"]), actual)
+        p_values.append(psi_p_value(found[name], len(actual), reference["rows"], len(window)))
+    rare = benjamini_hochberg(p_values, ALPHA)
+    drifted = [
+        name
+        for (name, value), unlikely in zip(found.items(), rare, strict=True)
+        if unlikely and value > RELEVANT
+    ]
+    return {"psi": {name: round(value, 3) for name, value in found.items()}, "drifted": drifted}
+
+
+def read(folder: Path, reference: dict) -> tuple[list[dict], dict[str, int]]:
+    """Liest alle Tage der Reihe nach; gibt brauchbare Zeilen zurück und zählt die übrigen."""
+    rows, counts = [], {"rows": 0, "other_version": 0, "unreadable": 0}
+    names = set(reference["columns"])
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+                complete = names <= set(row)
+                current = complete and row["model_version"] == reference["model_version"]
+            except (ValueError, TypeError, KeyError):
+                complete = False
+            if not complete:
+                counts["unreadable"] += 1
+            elif not current:
+                counts["other_version"] += 1
+            else:
+                rows.append(row)
+    counts["rows"] = len(rows)
+    return rows, counts
+
+
+def watch(reference: dict, folder: Path, size: int = WINDOW) -> Iterator[dict]:
+    """Prüft jedes volle Fenster und nennt zuletzt, was gezählt wurde.
+
+    Ohne ein volles Fenster entsteht `LogError`: Fehlende Daten sind auch eine Nachricht.
+    """
+    rows, counts = read(folder, reference)
+    if len(rows) < size:
+        raise LogError(
+            f"Nur {len(rows)} brauchbare Zeilen, ein Fenster braucht {size} "
+            f"(andere Version: {counts['other_version']}, unlesbar: {counts['unreadable']})."
+        )
+    for number in range(len(rows) // size):
+        result = check(reference, rows[number * size : (number + 1) * size])
+        yield {"window": number + 1, "alarm": bool(result["drifted"])} | result
+    yield counts
+
+
+def load(path: Path) -> dict:
+    """Liest das Profil der Referenz."""
+    try:
+        reference = json.loads(path.read_text(encoding="utf-8"))
+        _ = reference["columns"], reference["rows"], reference["model_version"]
+        return reference
+    except OSError:
+        raise LogError(f"Das Profil {path.name} gibt es nicht.") from None
+    except (ValueError, KeyError, TypeError):
+        raise LogError(f"{path.name} ist kein Profil dieses Programms.") from None
+
+
+def main() -> int:
+    """Schreibt das Profil oder zeigt je Fenster eine Zeile JSON."""
+    parser = argparse.ArgumentParser(description="Drift im Protokoll suchen")
+    parser.add_argument("what", choices=["profile", "watch"])
+    parser.add_argument("profile", type=Path, help="Datei mit dem Profil der Referenz")
+    parser.add_argument("folder", type=Path, nargs="?", help="Ordner des Protokolls")
+    parser.add_argument("--window", type=int, default=WINDOW, help="Zeilen je Fenster")
+    options = parser.parse_args()
+    try:
+        if options.what == "profile":
+            made = profile()
+            options.profile.write_text(json.dumps(made), encoding="utf-8")
+            print(f"{made['rows']} Steine, {len(made['columns'])} Spalten")
+        elif options.folder is None:
+            parser.error("Hier fehlt der Ordner.")
+        elif options.window < 1:
+            parser.error("Ein Fenster hat mindestens eine Zeile.")
+        else:
+            for row in watch(load(options.profile), options.folder, options.window):
+                print(json.dumps(row))
+    except (LogError, OSError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
