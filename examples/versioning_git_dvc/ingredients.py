@@ -12,13 +12,13 @@ from pathlib import Path
 # Vor dem ersten Import: Sonst deckelt die Zahl der Kerne die Zahl der Threads.
 os.environ["OMP_NUM_THREADS"] = "2"
 
-import joblib  # noqa: E402
-import pandas as pd  # noqa: E402
-import yaml  # noqa: E402
-from sklearn.pipeline import Pipeline  # noqa: E402
+import joblib
+import pandas as pd
+import yaml
+from sklearn.pipeline import Pipeline
 
-from examples.price_model.schema import EXAMPLE  # noqa: E402
-from examples.versioning_git_dvc.template.stages.train import fit  # noqa: E402
+from examples.price_model.schema import EXAMPLE
+from examples.versioning_git_dvc.template.stages.train import fit
 
 
 def content(pipeline: Pipeline) -> bytes:

@@ -1,6 +1,6 @@
 """Eine Umgebung, in der Git und DVC nur ihren Ordner kennen: keine Einstellung, kein Netz.
 
-Aufruf: python -m examples.versioning_git_dvc.sealed ORDNER
+Aufruf: python -m examples.versioning_git_dvc.sealed ORDNER october | november
 """
 
 import json
@@ -34,7 +34,7 @@ def environment(folder: Path, month: str = "october") -> dict[str, str]:
     return {
         **{f"GIT_{role}_{key}": text for role in roles for key, text in person.items()},
         **{name: str(home) for name in (*places, *folders)},
-        **{name: os.devnull for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM")},
+        **dict.fromkeys(("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"), os.devnull),
         # Die Stufen rechnen mit dem Python, das diese Zeile ausführt.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         **{"GIT_TERMINAL_PROMPT": "0", "DVC_NO_ANALYTICS": "1", "SHELL": "/bin/sh"},
@@ -45,11 +45,11 @@ def environment(folder: Path, month: str = "october") -> dict[str, str]:
 
 def main() -> int:
     """Zeigt die Variablen als JSON."""
-    if len(sys.argv) != 2:
-        print("Aufruf: python -m examples.versioning_git_dvc.sealed ORDNER", file=sys.stderr)
+    if len(sys.argv) != 3 or sys.argv[2] not in DATES:
+        print(__doc__.splitlines()[2], file=sys.stderr)
         return 2
     try:
-        print(json.dumps(environment(Path(sys.argv[1]))))
+        print(json.dumps(environment(Path(sys.argv[1]), sys.argv[2])))
     except (SealError, OSError) as error:
         print(f"Fehler: {error}", file=sys.stderr)
         return 1
