@@ -61,6 +61,7 @@ def run(folder: Path, month: str, *commands: list[str]) -> None:
 def create(folder: Path) -> Path:
     """Legt das Projekt samt erstem Commit an; scheitert etwas, bleibt davon nichts übrig."""
     project = folder.resolve() / "project"
+    environment(folder)  # vor dem ersten Schreiben: Zeigt sie woandershin, entsteht nichts
     if project.exists():
         raise ProjectError(f"{project.name}/ gibt es schon.")
     try:
@@ -110,8 +111,9 @@ def release(project: Path, month: str, version: str) -> None:
 def restore(project: Path, version: str) -> Path:
     """Klont den Stand des Tags neben das Projekt und holt, was DVC dazu gespeichert hat."""
     clone = project.parent / f"restored-{version}"
-    origin = ["git", "-c", "advice.detachedHead=false", "clone", "--quiet"]
-    run(project, "november", [*origin, "--branch", f"v{version}", ".", str(clone)])
+    run(
+        project, "november", ["git", "clone", "--quiet", "--branch", f"v{version}", ".", str(clone)]
+    )
     run(clone, "november", [*dvc(), "pull", "--quiet"])
     return clone
 

@@ -9,6 +9,11 @@ import sys
 from pathlib import Path
 
 DATES = {"october": "2026-10-01T12:00:00+00:00", "november": "2026-11-01T12:00:00+00:00"}
+SETTINGS = {
+    "advice.addIgnoredFile": "false",
+    "advice.detachedHead": "false",
+    "core.autocrlf": "false",
+}
 
 
 class SealError(RuntimeError):
@@ -27,6 +32,8 @@ def environment(folder: Path, month: str = "october") -> dict[str, str]:
         raise SealError(f"Gesetzt ist {', '.join(foreign)}: Damit arbeitete Git woanders.")
     home = folder.resolve() / "home"
     home.mkdir(parents=True, exist_ok=True)
+    nothing = home / "no_settings"  # eine leere Datei: os.devnull versteht Git nicht überall
+    nothing.touch()
     person = {"NAME": "Buch", "EMAIL": "buch@example.org", "DATE": DATES[month]}
     places = ("HOME", "USERPROFILE", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")
     folders = ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "DVC_SITE_CACHE_DIR")
@@ -34,7 +41,11 @@ def environment(folder: Path, month: str = "october") -> dict[str, str]:
     return {
         **{f"GIT_{role}_{key}": text for role in roles for key, text in person.items()},
         **{name: str(home) for name in (*places, *folders)},
-        **dict.fromkeys(("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"), os.devnull),
+        **dict.fromkeys(("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"), str(nothing)),
+        # Was sonst von der Version von Git oder vom System abhinge.
+        **{"GIT_CONFIG_COUNT": str(len(SETTINGS))},
+        **{f"GIT_CONFIG_KEY_{n}": name for n, name in enumerate(SETTINGS)},
+        **{f"GIT_CONFIG_VALUE_{n}": value for n, value in enumerate(SETTINGS.values())},
         # Die Stufen rechnen mit dem Python, das diese Zeile ausführt.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         **{"GIT_TERMINAL_PROMPT": "0", "DVC_NO_ANALYTICS": "1", "SHELL": "/bin/sh"},

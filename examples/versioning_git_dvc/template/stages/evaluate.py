@@ -20,7 +20,7 @@ def evaluate(table: pd.DataFrame, folder: Path) -> dict[str, float]:
     error = (prices - load_model(folder=folder).predict(stones)).abs()
     explained = 1 - (error**2).sum() / ((prices - prices.mean()) ** 2).sum()
     return {
-        "mae_usd": round(float(error.mean()), 1),
+        "mae_usd": round(float(error.mean())),
         "max_error_usd": round(float(error.max())),
         "r2": round(float(explained), 4),
     }
