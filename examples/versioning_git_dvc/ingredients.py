@@ -70,7 +70,7 @@ def main() -> int:
     try:
         print(json.dumps(compare(Path(sys.argv[1]))))
     except OSError as error:
-        print(f"Fehler: {error}. Zuerst dvc repro im Projekt ausführen.", file=sys.stderr)
+        print(f"Fehler: {error}. Zuerst im Projekt ausführen: `dvc repro`", file=sys.stderr)
         return 1
     return 0
 

@@ -1,7 +1,7 @@
 """Aus der Vorlage ein echtes Git-Repository mit DVC anlegen.
 
-Anlegen:  python -m examples.versioning_git_dvc.project create ORDNER
-Liefern:  python -m examples.versioning_git_dvc.project deliver ORDNER november
+Anlegen: `python -m examples.versioning_git_dvc.project create ORDNER`
+Liefern: `python -m examples.versioning_git_dvc.project deliver ORDNER november`
 Das Projekt liegt danach in ORDNER/project, der Speicher von DVC in ORDNER/remote.
 """
 
@@ -61,7 +61,7 @@ def run(folder: Path, month: str, *commands: list[str]) -> None:
 def create(folder: Path) -> Path:
     """Legt das Projekt samt erstem Commit an; scheitert etwas, bleibt davon nichts übrig."""
     project = folder.resolve() / "project"
-    environment(folder)  # vor dem ersten Schreiben: Zeigt sie woandershin, entsteht nichts
+    environment(folder)  # zuerst: Gilt sie einem anderen Repository, entsteht nichts
     if project.exists():
         raise ProjectError(f"{project.name}/ gibt es schon.")
     try:

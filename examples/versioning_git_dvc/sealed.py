@@ -1,6 +1,6 @@
 """Eine Umgebung, in der Git und DVC nur ihren Ordner kennen: keine Einstellung, kein Netz.
 
-Aufruf: python -m examples.versioning_git_dvc.sealed ORDNER october | november
+Aufruf: python -m examples.versioning_git_dvc.sealed ORDNER MONAT
 """
 
 import json

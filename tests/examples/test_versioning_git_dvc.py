@@ -1,4 +1,4 @@
-"""Git und DVC sehen nur ihren Ordner, gleiche Zutaten ergeben gleiche Bytes, was fehlt, fällt auf."""
+"""Git und DVC sehen nur ihren Ordner; gleiche Zutaten, gleiche Bytes; was fehlt, fällt auf."""
 
 import hashlib
 import json
