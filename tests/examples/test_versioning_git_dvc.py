@@ -265,6 +265,20 @@ def test_forgotten_push_is_seen_before_and_after(history, tmp_path):
         dvc(clone, "pull", "data/stones.csv.dvc")
 
 
+def test_installed_hook_checks_out_the_model_as_well(history):
+    clone = history.parent / "hooked"
+    run(history, "git", "clone", "--quiet", ".", str(clone))
+    dvc(clone, "pull", "--quiet")
+    dvc(clone, "install")
+    # Der Hook ruft `dvc` auf; es muss dafür zu finden sein.
+    path = os.pathsep.join([str(Path(versioned.dvc()[0]).parent), os.environ["PATH"]])
+    run(clone, "git", "checkout", "--quiet", "v0.9.0", env={"PATH": path})
+    dvc(clone, "fetch", "--quiet")
+    assert (
+        provenance.directory_md5(clone / "model") == provenance.trace(clone, "0.9.0")["model_md5"]
+    )
+
+
 def test_broken_cache_is_silent_until_someone_counts(history):
     clone = versioned.restore(history, "1.0.0")
     table = clone / "data" / "stones.csv"
