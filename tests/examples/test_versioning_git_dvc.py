@@ -269,7 +269,7 @@ def test_installed_hook_checks_out_the_model_as_well(history):
     clone = history.parent / "hooked"
     run(history, "git", "clone", "--quiet", ".", str(clone))
     dvc(clone, "pull", "--quiet")
-    # DVC 3.67 löst die relative Adresse des Remotes in anderen Commits falsch auf und schweigt.
+    # DVC 3.67 löst den relativen Pfad zum Remote in anderen Commits falsch auf und schweigt.
     assert "up to date" in dvc(clone, "fetch", "--all-tags")
     run(clone, "git", "checkout", "--quiet", "v0.9.0")
     dvc(clone, "fetch", "--quiet")
