@@ -36,6 +36,7 @@ from examples.pickle_model import signed, skops_store
 from examples.pickle_model import store as pickle_store
 from examples.price_model.predict import ARTIFACTS, PriceModel, load_metadata, load_model
 from examples.price_model.schema import EXAMPLE, MAX_BATCH, InvalidStoneError, parse
+from examples.versioning_git_dvc import project as versioned
 from needs import skip_or_fail, tool
 from vertex import PLACE, VertexError, local_vertex
 from vertex import deployed as deploy_to_vertex
@@ -583,6 +584,18 @@ def through_haproxy() -> Iterator[Ask]:
             yield ask
 
 
+@contextmanager
+def from_git_and_dvc() -> Iterator[Ask]:
+    """Der Dienst mit einem Modell aus dem Klon: trainiert, hochgeschoben, mit DVC geholt."""
+    require_environment("versioning_git_dvc")
+    with tempfile.TemporaryDirectory() as folder:
+        project = versioned.create(Path(folder))
+        versioned.release(project, "november", "1.0.0")
+        clone = versioned.restore(project, "1.0.0")
+        with over_http(FASTAPI, {"PRICE_MODEL_DIR": str(clone / "model")}) as ask:
+            yield ask
+
+
 JSON = {"Content-Type": "application/json"}
 FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--port", "{port}"]
 FLASK = ["python", "-m", "examples.flask_service.serve", "--port", "{port}"]
@@ -624,6 +637,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "load_balancing": through_haproxy,
     "auto_scaling": from_ray,
     "drift_detection": with_drift_log,
+    "versioning_git_dvc": from_git_and_dvc,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}

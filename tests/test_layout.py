@@ -34,6 +34,7 @@ PORTS = {
     "load_balancing": set(range(8161, 8169)),
     "auto_scaling": {8171, 8172, 8173, 8174},
     "drift_detection": {8201, 8202},
+    "versioning_git_dvc": {8205, 8206, 8207},
 }
 PORT = re.compile(r"\b8[12]\d\d\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users)/|[A-Z]:\\Users|file://")

@@ -1,0 +1,1 @@
+"""Die Stufen der Pipeline, je Datei eine."""
