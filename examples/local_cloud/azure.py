@@ -1,0 +1,650 @@
+"""Azure Machine Learning auf dem eigenen Rechner: Resource Manager, Speicher und Endpunkte.
+
+Nachgebildet ist die Steuerungsebene, soweit das SDK azure-ai-ml sie hier fragt. Hinter einem
+Deployment läuft der echte Inferenzserver mit dem hochgeladenen Code und Modell, oder der
+Prozess des eigenen Containers.
+
+Starten: python -m examples.local_cloud.azure --port …
+LOCAL_AZURE_TOKENS nennt als JSON je Token Namen und Rolle, LOCAL_AZURE_CERTIFICATE die Datei mit
+Schlüssel und Zertifikat: Das SDK schickt ein Token nur über HTTPS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import secrets
+import ssl
+import sys
+import threading
+import urllib.error
+import urllib.request
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from examples.local_cloud.azure_access import Access, Principal, action_of
+from examples.local_cloud.blobs import Blobs
+from examples.local_cloud.service import (
+    GUARD,
+    ROOT,
+    App,
+    Child,
+    Refusal,
+    Request,
+    Response,
+    free_port,
+    route,
+    run,
+)
+
+CLOUD, LOCATION, STORE = "LokaleCloud", "germanywestcentral", "azureml-blobstore"
+GROUP = "/subscriptions/{subscription}/(?i:resourceGroups)/{group}"
+PROVIDER = "Microsoft.MachineLearningServices"
+WORKSPACE = GROUP + "/providers/" + PROVIDER + "/workspaces/{workspace}"
+ENDPOINT = WORKSPACE + "/onlineEndpoints/{endpoint}"
+DEPLOYMENT = ENDPOINT + "/deployments/{deployment}"
+ASSET = WORKSPACE + "/(?P<kind>models|codes|environments)/{name}"
+# Was ein Workspace zum Leben braucht und neben ihm in der Ressourcengruppe steht.
+DEPENDENT = {
+    "storageAccount": "Microsoft.Storage/storageAccounts/pricestore",
+    "keyVault": "Microsoft.KeyVault/vaults/pricevault",
+    "applicationInsights": "Microsoft.Insights/components/priceinsights",
+}
+# Statt ein Image zu ziehen, startet die Nachbildung, was darin liefe.
+SERVER_IMAGE = "mcr.microsoft.com/azureml/"
+CONTAINERS = {"price-api": ["-m", "uvicorn", "examples.fastapi_service.app:app", "--port"]}
+MOUNT = "/var/azureml-app"
+MAX_MIRROR_PERCENT = 50
+START_SECONDS = 180
+SEED = 2026  # dieselbe Folge von Anfragen verteilt sich jedes Mal gleich
+
+
+@dataclass
+class Routes:
+    """Die drei Adressen eines Containers."""
+
+    liveness: str = "/"
+    readiness: str = "/"
+    scoring: str = "/score"
+
+
+@dataclass
+class Running:
+    """Ein gestartetes Deployment."""
+
+    child: Child
+    port: int
+    routes: Routes
+    timeout: float
+
+
+class Azure(App):
+    """Eine Ressourcengruppe mit einem Workspace."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._access, self._blobs = Access(), Blobs()
+        self._resources: dict[str, dict] = {}
+        self._keys: dict[str, dict[str, str]] = {}
+        self._dice: dict[str, random.Random] = {}
+        self._running: dict[str, Running] = {}
+        self._operations: dict[str, dict] = {}
+        self._deleted: set[str] = set()
+        self._lock = threading.RLock()
+        self._caller = threading.local()
+
+    def authorize(self, request: Request) -> None:
+        """Prüft das Token und ob die Rolle die Aktion erlaubt, die zum Aufruf gehört."""
+        if not request.path.startswith("/subscriptions/"):
+            return  # Metadaten sind öffentlich; Speicher und Endpunkte prüfen selbst
+        caller = self._access.caller(request)
+        if "/operations/" not in request.path:
+            self._access.check(caller, *action_of(request.method, request.path))
+
+    def refused(self, refusal: Refusal) -> Response:
+        """Die Absage in der Form von Azure."""
+        code = refusal.code or "BadRequest"
+        content = {"error": {"code": code, "message": refusal.message}}
+        return Response(content, refusal.status, {"x-ms-error-code": code})
+
+    @route("GET", "/metadata/endpoints")
+    def clouds(self, request: Request) -> list[dict]:
+        """Wo was ist; so findet das SDK eine Cloud, die nicht die öffentliche ist."""
+        return [
+            {
+                "name": CLOUD,
+                "portal": self.address,
+                "resourceManager": self.address,
+                "authentication": {"loginEndpoint": self.address, "audiences": [self.address]},
+                "suffixes": {"storage": "localhost"},
+            }
+        ]
+
+    # --- Ressourcengruppe und Workspace
+
+    @route("GET", GROUP + "/resources")
+    def list_everything(self, request: Request) -> dict:
+        """Alles, was in der Ressourcengruppe steht; Modelle und Code gehören zum Workspace."""
+        self._workspace(request, "price")
+        found = [
+            {name: item.get(name) for name in ("id", "name", "type", "location")}
+            for item in self._resources.values()
+            if item["tracked"]
+        ]
+        return {"value": sorted(found, key=lambda item: item["id"])}
+
+    @route("GET", WORKSPACE)
+    def show_workspace(self, request: Request) -> dict:
+        """Der Workspace."""
+        return self._find(self._workspace(request, request.args["workspace"]))
+
+    @route("DELETE", WORKSPACE)
+    def delete_workspace(self, request: Request) -> Response:
+        """Löscht ihn mit allem, was darin liegt."""
+        return self._delete(self._workspace(request, request.args["workspace"]))
+
+    @route("GET", GROUP + "/providers/(?P<kind>Microsoft.(?!MachineLearning).*)")
+    def show_dependent(self, request: Request) -> dict:
+        """Ein Speicherkonto, Tresor oder Protokoll neben dem Workspace."""
+        self._workspace(request, "price")
+        return self._find(request.path)
+
+    @route("DELETE", GROUP + "/providers/(?P<kind>Microsoft.(?!MachineLearning).*)")
+    def delete_dependent(self, request: Request) -> Response:
+        """Löscht es; mit dem Speicherkonto gehen die hochgeladenen Dateien."""
+        if "/storageAccounts/" in request.path:
+            self._blobs.clear()
+        return self._delete(request.path)
+
+    # --- Speicher
+
+    @route("GET", WORKSPACE + "/datastores(?:/{name})?")
+    def show_datastore(self, request: Request) -> dict:
+        """Der eine Speicher des Workspace."""
+        self._find(self._workspace(request, request.args["workspace"]))
+        store = {
+            "id": f"{request.path.rpartition('/datastores')[0]}/datastores/workspaceblobstore",
+            "name": "workspaceblobstore",
+            "properties": {
+                "datastoreType": "AzureBlob",
+                # Das SDK setzt daraus https://<Konto>.blob.<Endung> zusammen. Mit Adresse und
+                # Pfad als Konto muss kein System den Namen <Konto>.blob.localhost auflösen.
+                "accountName": f"{self.address.removeprefix('https://')}/storage/pricestore",
+                "containerName": STORE,
+                "protocol": "https",
+                "endpoint": "localhost",
+                "isDefault": True,
+                "credentials": {"credentialsType": "Sas"},
+            },
+        }
+        return store if request.args["name"] else {"value": [store]}
+
+    @route("POST", WORKSPACE + "/datastores/{name}/(?i:listSecrets)")
+    def show_secret(self, request: Request) -> dict:
+        """Eine Signatur, mit der das SDK hochlädt."""
+        return {"secretsType": "Sas", "sasToken": self._blobs.create(STORE)}
+
+    @route("POST", ASSET + "/versions/{version}/startPendingUpload")
+    def start_upload(self, request: Request) -> dict:
+        """Ein eigener Container für diesen Upload."""
+        container = str(uuid.uuid4())
+        uri = f"{self.address}/storage/pricestore.blob.localhost/{container}"
+        account = f"{request.path.partition('/providers/')[0]}/providers/"
+        signed = {
+            "credentialType": "SAS",
+            "sasUri": f"{uri}?{self._blobs.create(container)}",
+        }
+        return {
+            "pendingUploadType": "TemporaryBlobReference",
+            "blobReferenceForConsumption": {
+                "blobUri": uri,
+                "storageAccountArmId": account + DEPENDENT["storageAccount"],
+                "credential": signed,
+            },
+        }
+
+    @route("GET", "/storage/pricestore.blob.localhost/{container}(?:/(?P<name>.*))?")
+    @route("PUT", "/storage/pricestore.blob.localhost/{container}/(?P<name>.*)")
+    def store(self, request: Request) -> Response:
+        """Ein Aufruf von azure-storage-blob."""
+        with self._lock:
+            return self._blobs.answer(request)
+
+    # --- Modelle, Code, Umgebungen
+
+    @route("PUT", ASSET + "/versions/{version}")
+    def register(self, request: Request) -> Response:
+        """Meldet eine Version an; eine vorhandene lässt sich nicht durch anderes ersetzen."""
+        self._find(self._workspace(request, request.args["workspace"]))
+        properties = request.json()["properties"]
+        kind = request.args["kind"]
+        old = self._resources.get(request.path.lower())
+        address = {"models": "modelUri", "codes": "codeUri"}.get(kind, "image")
+        if old and old["properties"].get(address) != properties.get(address):
+            raise Refusal(409, f"{kind}/{request.args['name']} exists already.", "Conflict")
+        if kind == "models":
+            properties.setdefault("flavors", {})  # das SDK besteht darauf
+        container = request.path.rpartition("/versions/")[0]
+        latest = {"latestVersion": request.args["version"], "isArchived": False}
+        self._put(container, latest)
+        return self._put(request.path, properties)
+
+    @route("GET", ASSET + "(?:/versions/{version})?")
+    def show_asset(self, request: Request) -> dict:
+        """Eine Version oder das, worunter die Versionen stehen."""
+        return self._find(request.path)
+
+    @route("GET", WORKSPACE + "/(?:models|codes|environments|onlineEndpoints)")
+    @route("GET", ASSET + "/versions")
+    @route("GET", ENDPOINT + "/deployments")
+    def list_children(self, request: Request) -> dict:
+        """Was unmittelbar darunter steht."""
+        if "/codes/" not in request.path:  # danach fragt das SDK, bevor es Code anmeldet
+            self._find(request.path.rpartition("/")[0])
+        start = request.path.lower() + "/"
+        found = [
+            item
+            for key, item in self._resources.items()
+            if key.startswith(start) and "/" not in key[len(start) :]
+        ]
+        return {"value": found}
+
+    # --- Endpunkte
+
+    @route("PUT", ENDPOINT)
+    def put_endpoint(self, request: Request) -> Response:
+        """Legt den Endpunkt an oder ändert, wohin der Verkehr geht."""
+        self._find(self._workspace(request, request.args["workspace"]))
+        name, key = request.args["endpoint"], request.path.lower()
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]", name):
+            raise Refusal(400, f"The endpoint name {name} is not valid.", "InvalidName")
+        properties = request.json()["properties"]
+        self._check_traffic(key, properties)
+        fixed = {
+            "scoringUri": f"{self.address}/endpoints/{name}/score",
+            "swaggerUri": f"{self.address}/endpoints/{name}/swagger.json",
+            "provisioningState": "Succeeded",
+        }
+        with self._lock:
+            self._keys.setdefault(key, {"primaryKey": new_key(), "secondaryKey": new_key()})
+            self._dice.setdefault(key, random.Random(SEED))
+            return self._put(request.path, {**properties, **fixed}, extras(request), tracked=True)
+
+    def _check_traffic(self, key: str, properties: dict) -> None:
+        live = {n: p for n, p in (properties.get("traffic") or {}).items() if p}
+        mirror = {n: p for n, p in (properties.get("mirrorTraffic") or {}).items() if p}
+        problem = None
+        if sum(live.values()) not in (0, 100):
+            problem = "The sum of the traffic must be 0 or 100 percent."
+        elif len(mirror) > 1:
+            problem = "Traffic can be mirrored to one deployment only."
+        elif sum(mirror.values()) > MAX_MIRROR_PERCENT:
+            problem = f"At most {MAX_MIRROR_PERCENT} percent of the traffic can be mirrored."
+        elif set(live) & set(mirror):
+            problem = "A deployment receives either live or mirrored traffic, not both."
+        for name in [*live, *mirror]:
+            found = self._resources.get(f"{key}/deployments/{name}".lower(), {})
+            if found.get("properties", {}).get("provisioningState") != "Succeeded":
+                problem = problem or f"Deployment {name} does not exist or is not ready."
+        if problem:
+            raise Refusal(400, problem, "BadArgument")
+
+    @route("GET", ENDPOINT)
+    @route("GET", DEPLOYMENT)
+    def show(self, request: Request) -> dict:
+        """Ein Endpunkt oder ein Deployment."""
+        return self._find(request.path)
+
+    @route("DELETE", ENDPOINT)
+    def delete_endpoint(self, request: Request) -> Response:
+        """Löscht den Endpunkt mit allen Deployments."""
+        return self._delete(request.path)
+
+    @route("POST", ENDPOINT + "/(?i:listKeys)")
+    def list_keys(self, request: Request) -> dict:
+        """Beide Schlüssel; sie gelten, bis sie jemand erneuert."""
+        return self._keys[self._key_of(request)]
+
+    @route("POST", ENDPOINT + "/(?i:regenerateKeys)")
+    def regenerate(self, request: Request) -> Response:
+        """Ersetzt einen der beiden Schlüssel."""
+        which = f"{request.json()['keyType'].lower()}Key"
+        keys = self._keys[self._key_of(request)]
+        if which not in keys:
+            raise Refusal(400, "keyType must be Primary or Secondary.", "BadArgument")
+        keys[which] = new_key()
+        return Response(b"", 200)
+
+    def _key_of(self, request: Request) -> str:
+        path = request.path.rpartition("/")[0]
+        self._find(path)
+        return path.lower()
+
+    # --- Deployments
+
+    @route("PUT", DEPLOYMENT)
+    def put_deployment(self, request: Request) -> Response:
+        """Beginnt ein Deployment; fertig ist es erst, wenn der Prozess bereit ist."""
+        endpoint = request.path.rpartition("/deployments/")[0]
+        self._find(endpoint)
+        properties = request.json()["properties"]
+        if not 1 <= (request.json().get("sku") or {}).get("capacity", 1) <= 20:
+            raise Refusal(400, "The instance count must be between 1 and 20.", "BadArgument")
+        properties.setdefault("scaleSettings", {"scaleType": "Default"})
+        properties["provisioningState"] = "Creating"
+        response = self._put(request.path, properties, extras(request), tracked=True)
+        number = str(uuid.uuid4())
+        self._operations[number] = {"status": "InProgress"}
+        self._deleted.discard(request.path.lower())
+        threading.Thread(
+            target=self._deploy, args=(request.path, properties, number), daemon=True
+        ).start()
+        place = request.path.partition("/providers/")[0]
+        response.headers["Azure-AsyncOperation"] = f"{self.address}{place}/operations/{number}"
+        response.headers["Retry-After"] = "1"
+        return response
+
+    @route("GET", GROUP + "/operations/{number}")
+    def show_operation(self, request: Request) -> Response:
+        """Wie weit es ist."""
+        return Response(self._operations[request.args["number"]], headers={"Retry-After": "1"})
+
+    def _deploy(self, path: str, properties: dict, number: str) -> None:
+        key, running, problem = path.lower(), None, None
+        try:
+            running = self._start(properties)
+            url = f"http://127.0.0.1:{running.port}{running.routes.readiness}"
+            if not running.child.answers(url, START_SECONDS):
+                log = "Get its log with online_deployments.get_logs."
+                message = f"User container has crashed or terminated. {log}"
+                raise Refusal(400, message, "ResourceNotReady")
+        except Refusal as refused:
+            problem = {"code": refused.code or "BadRequest", "message": refused.message}
+        except Exception as error:  # sonst wartete das SDK ewig
+            print(f"Fehler der Nachbildung: {error!r}", flush=True)
+            problem = {"code": "InternalServerError", "message": "Unexpected error."}
+        with self._lock:
+            gone = key not in self._resources
+            old = None if problem or gone else self._running.get(key)
+            if running and not gone and (not problem or key not in self._running):
+                self._running[key] = running
+            if problem:
+                self._operations[number] = {"status": "Failed", "error": problem}
+            else:
+                self._operations[number] = {"status": "Succeeded"}
+            if not gone:
+                state = "Failed" if problem else "Succeeded"
+                properties["provisioningState"] = state
+        if old:
+            old.child.stop()
+        if running and (problem or gone):
+            running.child.stop()
+
+    def _start(self, properties: dict) -> Running:
+        """Lädt Modell und Code herunter und startet, was im Container liefe."""
+        base = self.folder / f"deployment-{uuid.uuid4()}"
+        model = self._asset(properties["model"])
+        name, _, version = properties["model"].split("/")[-3:]
+        folder = base / "azureml-models" / name / version
+        store, _, path = model["properties"]["modelUri"].rpartition("/paths/")
+        if not store:
+            raise Refusal(400, "The model is not in the workspace's datastore.", "BadArgument")
+        self._blobs.copy(STORE, path, folder)
+        environment = self._asset(properties["environmentId"])["properties"]
+        port = free_port()
+        given = properties.get("environmentVariables") or {}
+        variables = {n: str(v).replace(MOUNT, str(base), 1) for n, v in given.items()}
+        # Wie im Container: ohne die Token und Pfade dessen, der gestartet hat.
+        env = {n: v for n, v in os.environ.items() if not n.startswith("LOCAL_AZURE_")}
+        env.pop("PYTHONPATH", None)
+        env |= {"AZUREML_MODEL_DIR": str(folder), "PYTHONUNBUFFERED": "1"} | variables
+        if environment.get("inferenceConfig"):
+            command, routes = own_container(environment)
+            command, cwd = [*command, str(port)], ROOT
+        else:
+            command, routes, cwd = self._server(properties, environment, base)
+            command += ["--model_dir", folder, "--port", str(port)]
+            env["AML_APP_ROOT"] = str(cwd)
+        limit = duration((properties.get("requestSettings") or {}).get("requestTimeout", "PT5S"))
+        return Running(self.start(command, env, cwd), port, routes, limit)
+
+    def _server(self, properties: dict, environment: dict, base: Path) -> tuple:
+        """Der Inferenzserver von Azure mit dem hochgeladenen Code."""
+        if not environment.get("image", "").startswith(SERVER_IMAGE):
+            image = environment.get("image")
+            raise Refusal(400, f"Image {image} could not be pulled.", "BadEnvironmentImage")
+        configuration = properties.get("codeConfiguration")
+        if not configuration:
+            message = "Nicht nachgebildet: Deployment ohne Code (MLflow)"
+            raise Refusal(501, message, "NotImplemented")
+        code = self._asset(configuration["codeId"])["properties"]["codeUri"]
+        container, _, path = code.partition("/storage/pricestore.blob.localhost/")[2].partition("/")
+        self._blobs.copy(container, path, base)
+        script = base / path / configuration["scoringScript"]
+        if not script.is_file():
+            message = f"The scoring script {configuration['scoringScript']} does not exist."
+            raise Refusal(400, message, "BadArgument")
+        python = environment_python("azureml_server")
+        server = ROOT / "examples" / "azure_ml_endpoint" / "server.py"
+        return [python, server, "--entry_script", script], Routes(), script.parent
+
+    @route("DELETE", DEPLOYMENT)
+    def delete_deployment(self, request: Request) -> Response:
+        """Löscht ein Deployment, wenn es keinen Verkehr mehr bekommt."""
+        endpoint, _, name = request.path.rpartition("/deployments/")
+        if (self._find(endpoint)["properties"].get("traffic") or {}).get(name):
+            message = f"Deployment {name} has live traffic. Set its traffic to 0 first."
+            raise Refusal(409, message, "Conflict")
+        return self._delete(request.path)
+
+    @route("POST", DEPLOYMENT + "/(?i:getLogs)")
+    def show_log(self, request: Request) -> dict:
+        """Die letzten Zeilen dessen, was der Prozess ausgegeben hat."""
+        path = request.path.rpartition("/")[0]
+        self._find(path)
+        running = self._running.get(path.lower())
+        lines = running.child.log().splitlines() if running else []
+        return {"content": "\n".join(lines[-int(request.json().get("tail") or 50) :])}
+
+    # --- Fragen
+
+    @route("POST", "/endpoints/{endpoint}/score")
+    def score(self, request: Request) -> Response:
+        """Fragt ein Deployment: das genannte, oder eines nach dem eingestellten Anteil."""
+        key, endpoint = self._asked(request)
+        wanted = request.headers.get("azureml-model-deployment")
+        name = wanted or self._choose(key, endpoint["properties"])
+        running = self._running.get(f"{key}/deployments/{name}".lower())
+        if running is None or not name:
+            message = "The endpoint has no deployment with positive traffic."
+            raise Refusal(404, message if not name else f"No deployment {name}.", "NotFound")
+        if not wanted:
+            self._mirror(key, endpoint["properties"], request)
+        response = forward(request, running, running.timeout)
+        response.headers["azureml-model-deployment"] = name
+        return response
+
+    @route("GET", "/endpoints/{endpoint}/swagger.json")
+    def swagger(self, request: Request) -> Response:
+        """Die Beschreibung, die der Inferenzserver aus dem Code ableitet."""
+        key, endpoint = self._asked(request)
+        name = self._choose(key, endpoint["properties"])
+        running = self._running.get(f"{key}/deployments/{name}".lower())
+        if running is None:
+            raise Refusal(404, "The endpoint has no deployment with traffic.", "NotFound")
+        with urllib.request.urlopen(f"http://127.0.0.1:{running.port}/swagger.json") as answer:
+            return Response(answer.read())
+
+    def _asked(self, request: Request) -> tuple[str, dict]:
+        end = f"/onlineendpoints/{request.args['endpoint']}".lower()
+        key = next((key for key in self._resources if key.endswith(end)), "")
+        if not key:
+            raise Refusal(404, "There is no endpoint with this name.", "NotFound")
+        endpoint = self._resources[key]
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if endpoint["properties"].get("authMode", "Key").lower() == "aadtoken":
+            action = f"{PROVIDER}/workspaces/onlineEndpoints/score/action"
+            self._access.check(self._access.caller(request), action, endpoint["id"])
+        elif given not in self._keys[key].values():
+            raise Refusal(401, "The key is not valid for this endpoint.", "Unauthorized")
+        return key, endpoint
+
+    def _choose(self, key: str, properties: dict) -> str:
+        traffic = {n: p for n, p in (properties.get("traffic") or {}).items() if p}
+        if not traffic:
+            return ""
+        with self._lock:
+            return self._dice[key].choices(list(traffic), list(traffic.values()))[0]
+
+    def _mirror(self, key: str, properties: dict, request: Request) -> None:
+        """Schickt einen Teil der Anfragen auch dorthin; die Antwort liest niemand."""
+        for name, percent in (properties.get("mirrorTraffic") or {}).items():
+            with self._lock:
+                chosen = self._dice[key].random() * 100 < percent
+            running = self._running.get(f"{key}/deployments/{name}".lower())
+            if chosen and running:
+                arguments = (request, running, running.timeout)
+                threading.Thread(target=forward, args=arguments, daemon=True).start()
+
+    # --- Was alle brauchen
+
+    def _workspace(self, request: Request, name: str) -> str:
+        """Die Adresse des Workspace; beim ersten Blick in die Gruppe steht er schon da."""
+        group = request.path.partition("/providers/")[0].removesuffix("/resources")
+        group = re.sub("(?i)/resourcegroups/", "/resourceGroups/", group)
+        place = f"{group}/providers/{PROVIDER}/workspaces/price"
+        with self._lock:
+            if not self._resources and place.lower() not in self._deleted:
+                ids = {n: f"{group}/providers/{path}" for n, path in DEPENDENT.items()}
+                for path in ids.values():
+                    self._put(path, {}, tracked=True)
+                self._put(place, ids | {"discoveryUrl": self.address}, tracked=True)
+        return f"{group}/providers/{PROVIDER}/workspaces/{name}"
+
+    def _put(
+        self, path: str, properties: dict, more: dict | None = None, tracked: bool = False
+    ) -> Response:
+        provider, *parts = path.rpartition("/providers/")[2].split("/")
+        key = path.lower()
+        time = {"createdAt": "2026-01-01T00:00:00Z", "lastModifiedAt": "2026-01-01T00:00:00Z"}
+        with self._lock:
+            status = 200 if key in self._resources else 201
+            self._resources[key] = {
+                "id": path,
+                "name": parts[-1],
+                "type": "/".join([provider, *parts[::2]]),
+                "location": LOCATION,
+                "properties": properties,
+                "systemData": time,
+                "tracked": tracked,
+                **(more or {}),
+            }
+            return Response(dict(self._resources[key]), status)
+
+    def _find(self, path: str) -> dict:
+        found = self._resources.get(path.lower())
+        if found is None:
+            kind, name = path.split("/")[-2:]
+            raise Refusal(404, f"The resource {kind}/{name} was not found.", "ResourceNotFound")
+        return found
+
+    def _asset(self, path: str) -> dict:
+        return self._find(path.removeprefix("azureml:"))
+
+    def _delete(self, path: str) -> Response:
+        """Löscht die Ressource mit allem darunter; was lief, endet."""
+        self._find(path)
+        with self._lock:
+            gone = [k for k in self._resources if k == path.lower() or k.startswith(f"{path}/".lower())]
+            children = [self._running.pop(key).child for key in gone if key in self._running]
+            for key in gone:
+                del self._resources[key]
+                self._keys.pop(key, None)
+            self._deleted.update(gone)
+        for child in children:
+            child.stop(wait=False)
+        for child in children:
+            child.stop()
+        return Response(b"", 200)
+
+
+def extras(request: Request) -> dict:
+    """Was neben `properties` zu einer Ressource gehört, etwa Zahl und Art der Maschinen."""
+    given = request.json()
+    return {name: given[name] for name in ("kind", "identity", "sku", "tags") if name in given}
+
+
+def new_key() -> str:
+    """Ein Schlüssel für die Fragenden."""
+    return secrets.token_urlsafe(32)
+
+
+def duration(text: str) -> float:
+    """Liest `PT5S`, `PT1M30S` oder `PT0.5S`."""
+    found = re.fullmatch(r"PT(?:(\d+)M)?(?:([\d.]+)S)?", text)
+    if not found:
+        raise Refusal(400, f"Die Dauer {text} ist nicht lesbar.", "BadArgument")
+    return int(found[1] or 0) * 60 + float(found[2] or 0)
+
+
+def environment_python(slug: str) -> str:
+    """Das Python einer Umgebung des Buches; sie ist hier, was sonst das Image wäre."""
+    folder = ROOT / ".environments" / slug
+    program = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not program.exists():
+        message = f"Es fehlt die Umgebung. Abhilfe: python tools/setup.py {slug}"
+        raise Refusal(400, message, "BadEnvironmentImage")
+    return str(program)
+
+
+def own_container(environment: dict) -> tuple[list[str], Routes]:
+    """Der Prozess eines eigenen Images und die drei Adressen, die es nennt."""
+    image = environment.get("image", "").rpartition("/")[2].partition(":")[0]
+    if image not in CONTAINERS:
+        raise Refusal(400, f"Image {environment.get('image')} could not be pulled.", "BadImage")
+    given = environment["inferenceConfig"]
+    kinds = ("liveness", "readiness", "scoring")
+    routes = Routes(*(given[f"{kind}Route"]["path"] for kind in kinds))
+    return [sys.executable, *CONTAINERS[image]], routes
+
+
+def forward(request: Request, running: Running, timeout: float) -> Response:
+    """Stellt dem Prozess die Frage; lehnt er sie ab, wird daraus 424 mit seinem Status."""
+    headers = {"Content-Type": request.headers.get("content-type", "application/json")}
+    url = f"http://127.0.0.1:{running.port}{running.routes.scoring}"
+    question = urllib.request.Request(url, request.body, headers)
+    try:
+        with urllib.request.urlopen(question, timeout=timeout) as answer:
+            return Response(answer.read(), 200, {}, answer.headers.get("Content-Type", ""))
+    except urllib.error.HTTPError as error:
+        told = {
+            "ms-azureml-model-error-statuscode": str(error.code),
+            "ms-azureml-model-error-reason": "model_error",
+        }
+        return Response(error.read(), 424, told, error.headers.get("Content-Type", ""))
+    except TimeoutError:
+        message = f"The request timed out after {timeout:g} s."
+        return Response({"error": {"code": "RequestTimeout", "message": message}}, 408)
+    except OSError:  # der Prozess ist weg
+        message = "The deployment does not answer."
+        return Response({"error": {"code": "ServiceUnavailable", "message": message}}, 503)
+
+
+def main() -> None:
+    """Startet die Nachbildung mit dem Zertifikat aus der Umgebung."""
+    try:
+        certificate = os.environ["LOCAL_AZURE_CERTIFICATE"]
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+    except KeyError as missing:
+        sys.exit(f"Es fehlt {missing}: die Datei mit Schlüssel und Zertifikat.")
+    except OSError as error:
+        sys.exit(f"Das Zertifikat lässt sich nicht laden: {error}")
+    run(Azure, tls)
+
+
+if __name__ == "__main__":
+    main()
