@@ -21,9 +21,9 @@ class Stones(StandardPythonParameterType):
     Deshalb prüft `run` selbst und kann sagen, dass der Fragende sich geirrt hat.
     """
 
-    def deserialize_input(self, data: object) -> object:
-        """Gibt weiter, was kam."""
-        return data
+    def __init__(self) -> None:
+        super().__init__([EXAMPLE])
+        self.sample_data_type = object  # auch ein einzelner Stein kommt bis `run`
 
     def input_to_swagger(self) -> dict:
         """Eine Liste von Steinen, beschrieben vom Schema des Falls."""
@@ -41,7 +41,7 @@ def init() -> None:
     model = load_model(os.environ.get("PRICE_ENGINE", "onnx"), folder)
 
 
-@input_schema("data", Stones([EXAMPLE]))
+@input_schema("data", Stones())
 @output_schema(StandardPythonParameterType(ANSWER))
 def run(data: object) -> AMLResponse | list[dict] | dict:
     """Beantwortet {"data": Stein oder Liste von Steinen}."""

@@ -64,7 +64,7 @@ class Blobs:
                 return Response(b"", 200, headers())
             case "GET", "list":
                 return listing(blobs, request.query.get("prefix", ""))
-            case ("GET" | "HEAD"), None:
+            case (("GET" | "HEAD"), None):
                 content, metadata = self._find(blobs, name)
                 return partial(content, request.headers.get("x-ms-range", ""), metadata)
         call = f"{request.method} comp={request.query.get('comp')}"
