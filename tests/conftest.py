@@ -1,4 +1,4 @@
-"""Gemeinsames aller Tests: ein Chromium des Systems, ein nachgebildetes AWS."""
+"""Gemeinsames aller Tests: ein Chromium des Systems, nachgebildete Plattformen."""
 
 import os
 import shlex
@@ -55,3 +55,15 @@ def aws() -> Iterator:
     require_environment("local_cloud")
     with local_aws(free_port()) as aws:
         yield aws
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory) -> Iterator:
+    """Die Nachbildung von Azure als Prozess, frisch für jede Datei."""
+    from azure_ml import Azure
+    from contract import free_port, require_environment
+
+    require_environment("local_cloud")
+    require_environment("azureml_server")
+    with Azure(free_port(), tmp_path_factory.mktemp("azure")) as azure:
+        yield azure

@@ -71,6 +71,7 @@ class Running:
     port: int
     routes: Routes
     timeout: float
+    ready: bool = False
 
 
 class Azure(Resources):
@@ -129,8 +130,8 @@ class Azure(Resources):
         elif set(live) & set(mirror):
             problem = "A deployment receives either live or mirrored traffic, not both."
         for name in [*live, *mirror]:
-            found = self._resources.get(f"{key}/deployments/{name}".lower(), {})
-            if found.get("properties", {}).get("provisioningState") != "Succeeded":
+            running = self._running.get(f"{key}/deployments/{name}".lower())
+            if not (running and running.ready):
                 problem = problem or f"Deployment {name} does not exist or is not ready."
         if problem:
             raise Refusal(400, problem, "BadArgument")
@@ -176,6 +177,9 @@ class Azure(Resources):
         properties = request.json()["properties"]
         if not 1 <= (request.json().get("sku") or {}).get("capacity", 1) <= 20:
             raise Refusal(400, "The instance count must be between 1 and 20.", "BadArgument")
+        code = (properties.get("codeConfiguration") or {}).get("codeId")
+        for asset in filter(None, (properties.get("model"), properties["environmentId"], code)):
+            self._asset(asset)
         properties.setdefault("scaleSettings", {"scaleType": "Default"})
         properties["provisioningState"] = "Creating"
         response = self._put(request.path, properties, extras(request), tracked=True)
@@ -204,6 +208,7 @@ class Azure(Resources):
                 log = "Get its log with online_deployments.get_logs."
                 message = f"User container has crashed or terminated. {log}"
                 raise Refusal(400, message, "ResourceNotReady")
+            running.ready = True
         except Refusal as refused:
             problem = {"code": refused.code or "BadRequest", "message": refused.message}
         except Exception as error:  # sonst wartete das SDK ewig

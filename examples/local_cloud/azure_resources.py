@@ -230,8 +230,8 @@ class Resources(App):
     def _find(self, path: str) -> dict:
         found = self._resources.get(path.lower())
         if found is None:
-            kind, name = path.split("/")[-2:]
-            raise Refusal(404, f"The resource {kind}/{name} was not found.", "ResourceNotFound")
+            name = path.rpartition("/providers/")[2]
+            raise Refusal(404, f"The resource {name} was not found.", "ResourceNotFound")
         return found
 
     def _asset(self, path: str) -> dict:
