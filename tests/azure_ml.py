@@ -1,4 +1,4 @@
-"""Azure für Tests und Vertrag: azure-ai-ml lebt in der Umgebung local_cloud, also in einem Prozess.
+"""Azure für Tests und Vertrag: Das SDK lebt in der Umgebung local_cloud, also in einem Prozess.
 
 Je Zeile ein Aufruf als JSON; zurück kommt das Ergebnis oder der Fehler, wie ihn das SDK meldet.
 """

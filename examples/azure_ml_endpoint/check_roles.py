@@ -1,7 +1,7 @@
 """Rollen prüfen, bevor sie gelten: Form, Umfang und ob es die Aktionen gibt.
 
 Aufruf: python -m examples.azure_ml_endpoint.check_roles DATEI …
-Welche Aktionen es gibt, ergibt sich aus den Aufrufen, die das SDK azure-ai-ml kennt: Azure
+Welche Aktionen es gibt, ergibt sich aus den Aufrufen, die das SDK `azure-ai-ml` kennt: Azure
 benennt sie nach deren Adressen. Nennt je Datei die Befunde; Exitcode 1, wenn es welche gibt.
 """
 

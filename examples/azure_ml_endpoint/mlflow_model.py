@@ -1,6 +1,6 @@
 """Dasselbe Modell im Format von MLflow, beantwortet vom Scoring-Server von MLflow.
 
-Für ein solches Modell verlangt Azure weder score.py noch eine Umgebung: Die Datei MLmodel sagt,
+Für ein solches Modell verlangt Azure weder score.py noch eine Umgebung: Die Datei `MLmodel` sagt,
 wie es geladen wird und welche Spalten es erwartet. Läuft in der Umgebung azureml_server:
 python -m examples.azure_ml_endpoint.mlflow_model ORDNER --port 8198
 """

@@ -17,7 +17,7 @@ ANSWER = [{"price_usd": 2987.87, "model_version": "1.0.0"}]
 class Stones(StandardPythonParameterType):
     """Beschreibt die Frage in swagger.json und lässt sie ungeprüft durch.
 
-    Scheitert ein Typ von inference-schema, so gilt das als Fehler von `run`: Status 500.
+    Scheitert ein Typ von `inference-schema`, so gilt das als Fehler von `run`: Status 500.
     Deshalb prüft `run` selbst und kann sagen, dass der Fragende sich geirrt hat.
     """
 

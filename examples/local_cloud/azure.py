@@ -1,6 +1,6 @@
 """Azure Machine Learning auf dem eigenen Rechner: Resource Manager, Speicher und Endpunkte.
 
-Nachgebildet ist die Steuerungsebene, soweit das SDK azure-ai-ml sie hier fragt. Hinter einem
+Nachgebildet ist die Steuerungsebene, soweit das SDK `azure-ai-ml` sie hier fragt. Hinter einem
 Deployment läuft der echte Inferenzserver mit dem hochgeladenen Code und Modell, oder der
 Prozess des eigenen Containers.
 
@@ -11,6 +11,7 @@ Schlüssel und Zertifikat: Das SDK schickt ein Token nur über HTTPS.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -24,6 +25,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from examples.local_cloud.azure_access import refusal
 from examples.local_cloud.azure_resources import (
     GROUP,
     PROVIDER,
@@ -104,7 +106,7 @@ class Azure(Resources):
         self._find(self._workspace(request, request.args["workspace"]))
         name, key = request.args["endpoint"], request.path.lower()
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]", name):
-            raise Refusal(400, f"The endpoint name {name} is not valid.", "InvalidName")
+            raise refusal("bad_name", name=name)
         properties = request.json()["properties"]
         self._check_traffic(key, properties)
         fixed = {
@@ -122,19 +124,19 @@ class Azure(Resources):
         mirror = {n: p for n, p in (properties.get("mirrorTraffic") or {}).items() if p}
         problem = None
         if sum(live.values()) not in (0, 100):
-            problem = "The sum of the traffic must be 0 or 100 percent."
+            problem = refusal("bad_sum")
         elif len(mirror) > 1:
-            problem = "Traffic can be mirrored to one deployment only."
+            problem = refusal("one_mirror")
         elif sum(mirror.values()) > MAX_MIRROR_PERCENT:
-            problem = f"At most {MAX_MIRROR_PERCENT} percent of the traffic can be mirrored."
+            problem = refusal("too_much_mirror", most=MAX_MIRROR_PERCENT)
         elif set(live) & set(mirror):
-            problem = "A deployment receives either live or mirrored traffic, not both."
+            problem = refusal("live_and_mirror")
         for name in [*live, *mirror]:
             running = self._running.get(f"{key}/deployments/{name}".lower())
             if not (running and running.ready):
-                problem = problem or f"Deployment {name} does not exist or is not ready."
+                problem = problem or refusal("not_ready", name=name)
         if problem:
-            raise Refusal(400, problem, "BadArgument")
+            raise problem
 
     @route("GET", ENDPOINT)
     @route("GET", DEPLOYMENT)
@@ -158,7 +160,7 @@ class Azure(Resources):
         which = f"{request.json()['keyType'].lower()}Key"
         keys = self._keys[self._key_of(request)]
         if which not in keys:
-            raise Refusal(400, "keyType must be Primary or Secondary.", "BadArgument")
+            raise refusal("bad_key_type")
         keys[which] = new_key()
         return Response(b"", 200)
 
@@ -176,7 +178,7 @@ class Azure(Resources):
         self._find(endpoint)
         properties = request.json()["properties"]
         if not 1 <= (request.json().get("sku") or {}).get("capacity", 1) <= 20:
-            raise Refusal(400, "The instance count must be between 1 and 20.", "BadArgument")
+            raise refusal("bad_count")
         code = (properties.get("codeConfiguration") or {}).get("codeId")
         for asset in filter(None, (properties.get("model"), properties["environmentId"], code)):
             self._asset(asset)
@@ -205,15 +207,14 @@ class Azure(Resources):
             running = self._start(properties)
             url = f"http://127.0.0.1:{running.port}{running.routes.readiness}"
             if not running.child.answers(url, START_SECONDS):
-                log = "Get its log with online_deployments.get_logs."
-                message = f"User container has crashed or terminated. {log}"
-                raise Refusal(400, message, "ResourceNotReady")
+                raise refusal("crashed")
             running.ready = True
         except Refusal as refused:
             problem = {"code": refused.code or "BadRequest", "message": refused.message}
         except Exception as error:  # sonst wartete das SDK ewig
             print(f"Fehler der Nachbildung: {error!r}", flush=True)
-            problem = {"code": "InternalServerError", "message": "Unexpected error."}
+            message = "In der Nachbildung ist ein Fehler aufgetreten."
+            problem = {"code": "InternalServerError", "message": message}
         with self._lock:
             gone = key not in self._resources
             old = None if problem or gone else self._running.get(key)
@@ -239,7 +240,7 @@ class Azure(Resources):
         folder = base / "azureml-models" / name / version
         store, _, path = model["properties"]["modelUri"].rpartition("/paths/")
         if not store:
-            raise Refusal(400, "The model is not in the workspace's datastore.", "BadArgument")
+            raise refusal("other_store")
         self._blobs.copy(STORE, path, folder)
         environment = self._asset(properties["environmentId"])["properties"]
         port = free_port()
@@ -262,8 +263,7 @@ class Azure(Resources):
     def _server(self, properties: dict, environment: dict, base: Path) -> tuple:
         """Der Inferenzserver von Azure mit dem hochgeladenen Code."""
         if not environment.get("image", "").startswith(SERVER_IMAGE):
-            image = environment.get("image")
-            raise Refusal(400, f"Image {image} could not be pulled.", "BadEnvironmentImage")
+            raise refusal("no_image", image=environment.get("image"))
         configuration = properties.get("codeConfiguration")
         if not configuration:
             message = "Nicht nachgebildet: Deployment ohne Code (MLflow)"
@@ -273,8 +273,7 @@ class Azure(Resources):
         self._blobs.copy(container, path, base)
         script = base / path / configuration["scoringScript"]
         if not script.is_file():
-            message = f"The scoring script {configuration['scoringScript']} does not exist."
-            raise Refusal(400, message, "BadArgument")
+            raise refusal("no_script", script=configuration["scoringScript"])
         python = environment_python("azureml_server")
         server = ROOT / "examples" / "azure_ml_endpoint" / "server.py"
         return [python, server, "--entry_script", script], Routes(), script.parent
@@ -284,8 +283,7 @@ class Azure(Resources):
         """Löscht ein Deployment, wenn es keinen Verkehr mehr bekommt."""
         endpoint, _, name = request.path.rpartition("/deployments/")
         if (self._find(endpoint)["properties"].get("traffic") or {}).get(name):
-            message = f"Deployment {name} has live traffic. Set its traffic to 0 first."
-            raise Refusal(409, message, "Conflict")
+            raise refusal("live", name=name)
         return self._delete(request.path)
 
     @route("POST", DEPLOYMENT + "/(?i:getLogs)")
@@ -307,8 +305,7 @@ class Azure(Resources):
         name = wanted or self._choose(key, endpoint["properties"])
         running = self._running.get(f"{key}/deployments/{name}".lower())
         if running is None or not name:
-            message = "The endpoint has no deployment with positive traffic."
-            raise Refusal(404, message if not name else f"No deployment {name}.", "NotFound")
+            raise refusal("no_deployment", name=name) if name else refusal("no_traffic")
         if not wanted:
             self._mirror(key, endpoint["properties"], request)
         response = forward(request, running, running.timeout)
@@ -322,7 +319,7 @@ class Azure(Resources):
         name = self._choose(key, endpoint["properties"])
         running = self._running.get(f"{key}/deployments/{name}".lower())
         if running is None:
-            raise Refusal(404, "The endpoint has no deployment with traffic.", "NotFound")
+            raise refusal("no_traffic")
         with urllib.request.urlopen(f"http://127.0.0.1:{running.port}/swagger.json") as answer:
             return Response(answer.read())
 
@@ -330,14 +327,14 @@ class Azure(Resources):
         end = f"/onlineendpoints/{request.args['endpoint']}".lower()
         key = next((key for key in self._resources if key.endswith(end)), "")
         if not key:
-            raise Refusal(404, "There is no endpoint with this name.", "NotFound")
+            raise refusal("no_endpoint")
         endpoint = self._resources[key]
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if endpoint["properties"].get("authMode", "Key").lower() == "aadtoken":
             action = f"{PROVIDER}/workspaces/onlineEndpoints/score/action"
             self._access.check(self._access.caller(request), action, endpoint["id"])
         elif given not in self._keys[key].values():
-            raise Refusal(401, "The key is not valid for this endpoint.", "Unauthorized")
+            raise refusal("bad_key")
         return key, endpoint
 
     def _choose(self, key: str, properties: dict) -> str:
@@ -355,7 +352,7 @@ class Azure(Resources):
             running = self._running.get(f"{key}/deployments/{name}".lower())
             if chosen and running:
                 arguments = (request, running, running.timeout)
-                threading.Thread(target=forward, args=arguments, daemon=True).start()
+                threading.Thread(target=discard, args=arguments, daemon=True).start()
 
 
 def extras(request: Request) -> dict:
@@ -391,7 +388,7 @@ def own_container(environment: dict) -> tuple[list[str], Routes]:
     """Der Prozess eines eigenen Images und die drei Adressen, die es nennt."""
     image = environment.get("image", "").rpartition("/")[2].partition(":")[0]
     if image not in CONTAINERS:
-        raise Refusal(400, f"Image {environment.get('image')} could not be pulled.", "BadImage")
+        raise refusal("no_image", image=environment.get("image"))
     given = environment["inferenceConfig"]
     kinds = ("liveness", "readiness", "scoring")
     routes = Routes(*(given[f"{kind}Route"]["path"] for kind in kinds))
@@ -413,11 +410,15 @@ def forward(request: Request, running: Running, timeout: float) -> Response:
         }
         return Response(error.read(), 424, told, error.headers.get("Content-Type", ""))
     except TimeoutError:
-        message = f"The request timed out after {timeout:g} s."
-        return Response({"error": {"code": "RequestTimeout", "message": message}}, 408)
+        raise refusal("slow", seconds=timeout) from None
     except OSError:  # der Prozess ist weg
-        message = "The deployment does not answer."
-        return Response({"error": {"code": "ServiceUnavailable", "message": message}}, 503)
+        raise refusal("silent") from None
+
+
+def discard(request: Request, running: Running, timeout: float) -> None:
+    """Stellt die Frage und wirft weg, was zurückkommt; auch ein Fehler geht niemanden an."""
+    with contextlib.suppress(Refusal):
+        forward(request, running, timeout)
 
 
 def main() -> None:

@@ -6,11 +6,20 @@ import json
 import os
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from examples.local_cloud.service import Refusal, Request
 
 VERBS = {"GET": "read", "HEAD": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
 VARIABLE = "LOCAL_AZURE_TOKENS"
+# Status, Fehlerwort und Wortlaut; englisch wie bei Azure.
+ERRORS = json.loads(Path(__file__).with_name("azure_errors.json").read_text(encoding="utf-8"))
+
+
+def refusal(name: str, /, **values: object) -> Refusal:
+    """Eine Absage, wie Azure sie formuliert."""
+    status, code, message = ERRORS[name]
+    return Refusal(status, message.format(**values), code)
 
 
 @dataclass
@@ -38,21 +47,14 @@ class Access:
         """Wer fragt; ohne gültiges Token eine Absage."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme != "Bearer" or token not in self._principals:
-            message = "The access token is missing, invalid or has expired."
-            raise Refusal(401, message, "InvalidAuthenticationToken")
+            raise refusal("bad_token")
         return self._principals[token]
 
     def check(self, caller: Principal, action: str, scope: str) -> None:
         """Lehnt ab, was die Rolle nicht erlaubt, und schreibt alles auf."""
         print(f"{action} ({caller.name})", flush=True)
         if not caller.may(action):
-            raise Refusal(
-                403,
-                f"The client '{caller.name}' does not have authorization to perform action "
-                f"'{action}' over scope '{scope}' or the scope is invalid. "
-                "If access was recently granted, please refresh your credentials.",
-                "AuthorizationFailed",
-            )
+            raise refusal("denied", who=caller.name, action=action, scope=scope)
 
 
 def matches(action: str, patterns: list[str]) -> bool:

@@ -7,7 +7,7 @@ import threading
 import uuid
 from pathlib import Path
 
-from examples.local_cloud.azure_access import Access, action_of
+from examples.local_cloud.azure_access import Access, action_of, refusal
 from examples.local_cloud.blobs import Blobs
 from examples.local_cloud.service import App, Refusal, Request, Response, route
 
@@ -149,7 +149,7 @@ class Resources(App):
     @route("GET", STORAGE + "/{container}(?:/(?P<name>.*))?")
     @route("PUT", STORAGE + "/{container}/(?P<name>.*)")
     def store(self, request: Request) -> Response:
-        """Ein Aufruf von azure-storage-blob."""
+        """Ein Aufruf von `azure-storage-blob`."""
         with self._lock:
             return self._blobs.answer(request)
 
@@ -164,7 +164,7 @@ class Resources(App):
         old = self._resources.get(request.path.lower())
         address = {"models": "modelUri", "codes": "codeUri"}.get(kind, "image")
         if old and old["properties"].get(address) != properties.get(address):
-            raise Refusal(409, f"{kind}/{request.args['name']} exists already.", "Conflict")
+            raise refusal("exists", name=f"{kind}/{request.args['name']}")
         if kind == "models":
             properties.setdefault("flavors", {})  # das SDK besteht darauf
         container = request.path.rpartition("/versions/")[0]
@@ -231,7 +231,7 @@ class Resources(App):
         found = self._resources.get(path.lower())
         if found is None:
             name = path.rpartition("/providers/")[2]
-            raise Refusal(404, f"The resource {name} was not found.", "ResourceNotFound")
+            raise refusal("missing", name=name)
         return found
 
     def _asset(self, path: str) -> dict:

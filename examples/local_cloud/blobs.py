@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 import secrets
+from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
+from examples.local_cloud.azure_access import refusal
 from examples.local_cloud.service import Refusal, Request, Response
 
-DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
+DATE = formatdate(1767225600, usegmt=True)
 META = "x-ms-meta-"
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -52,7 +54,7 @@ class Blobs:
         """Beantwortet einen Aufruf von `azure-storage-blob`."""
         container, name = request.args["container"], request.args["name"]
         if self._signatures.get(request.query.get("sig", "")) != container:
-            raise Refusal(403, "The signature is not valid for this container.", "AuthFailed")
+            raise refusal("bad_signature")
         blobs = self._containers[container]
         given = {n: v for n, v in request.headers.items() if n.startswith(META)}
         match request.method, request.query.get("comp"):
@@ -72,7 +74,7 @@ class Blobs:
 
     def _find(self, blobs: dict, name: str) -> tuple[bytes, dict[str, str]]:
         if name not in blobs:
-            raise Refusal(404, "The specified blob does not exist.", "BlobNotFound")
+            raise refusal("no_blob")
         return blobs[name]
 
 

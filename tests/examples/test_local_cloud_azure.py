@@ -224,7 +224,7 @@ def test_mirrored_answers_are_computed_and_thrown_away(endpoint):
     # Der Umschlag passt nur dem Container: `green` lehnt ab, und niemand merkt es.
     assert answer.status_code == 200 and scored(endpoint, "green") == before
     for _ in range(40):
-        assert endpoint.ask(QUESTION, key).status_code == 424  # der Container kennt kein „data“
+        assert endpoint.ask(QUESTION, key).status_code == 424  # der Container kennt kein `data`
     wait_for(lambda: scored(endpoint, "green") >= before + 8)  # erwartet 20 von 40
     count = scored(endpoint, "green")
     assert count < before + 40
