@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -78,10 +79,12 @@ def serve(command: list[str], url: str, timeout: float = 30, env: dict | None = 
     )
     os.close(handle)
     service = Service(guard, Path(log))
+    # Neu bei jedem Start: Das Zertifikat aus SSL_CERT_FILE kann eben erst entstanden sein.
+    trusted = ssl.create_default_context() if url.startswith("https:") else None
     deadline = time.monotonic() + timeout
     while guard.poll() is None and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=2) as response:
+            with urllib.request.urlopen(url, timeout=2, context=trusted) as response:
                 if response.status == 200:
                     return service
         except OSError:  # abgelehnt, zurückgesetzt oder noch 503: weiter warten

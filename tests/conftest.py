@@ -66,3 +66,15 @@ def vertex() -> Iterator:
     require_environment("local_cloud")
     with local_vertex(free_port()) as vertex:
         yield vertex
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory) -> Iterator:
+    """Die Nachbildung von Azure als Prozess, frisch für jede Datei."""
+    from azure_ml import Azure
+    from contract import free_port, require_environment
+
+    require_environment("local_cloud")
+    require_environment("azureml_server")
+    with Azure(free_port(), tmp_path_factory.mktemp("azure")) as azure:
+        yield azure

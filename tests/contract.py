@@ -27,6 +27,7 @@ from streamlit.testing.v1 import AppTest
 import process
 from aws import AwsError, local_aws
 from aws import deploy as deploy_to_sagemaker
+from azure_ml import Azure
 from examples.compose_stack import secret as compose_secret
 from examples.docker_image import build
 from examples.huggingface_space import access as huggingface_access
@@ -528,6 +529,31 @@ def envelope_field(field: str, single: bool) -> str:
     return (inner.removeprefix("0").removeprefix(".") if single else inner) or "body"
 
 
+@contextmanager
+def from_azure(deployment: str) -> Iterator[Ask]:
+    """Ein Online-Endpunkt von Azure, gefragt mit seinem Schlüssel; `deployment` steht dahinter."""
+    require_environment("local_cloud")
+    require_environment("azureml_server")
+    with tempfile.TemporaryDirectory() as folder, Azure(free_port(), Path(folder)) as azure:
+        azure.register()
+        azure.deploy(deployment)
+        key = azure.key()
+
+        def ask(payload: object) -> tuple[list[float], str]:
+            # Der eigene Container bestimmt seinen Umschlag selbst.
+            answer = azure.ask(payload if deployment == "container" else {"data": payload}, key)
+            if answer.status_code == 424:
+                # Der Umschlag von Azure: Den Status des Modells nennt ein Header.
+                problems = [(p["field"], p["reason"]) for p in answer.json()["detail"]]
+                raise Rejected(problems, int(answer.headers["ms-azureml-model-error-statuscode"]))
+            answer.raise_for_status()
+            answers = answer.json() if isinstance(payload, list) else [answer.json()]
+            (version,) = {item["model_version"] for item in answers}
+            return [item["price_usd"] for item in answers], version
+
+        yield ask
+
+
 def bare_model() -> Reference:
     """Das Modell des Falls ohne Umwege: die Pipeline von scikit-learn."""
     pipeline = joblib.load(ARTIFACTS / "price_model.joblib")
@@ -629,6 +655,8 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "sagemaker_endpoint with handlers": lambda: from_sagemaker("handlers"),
     "vertex_ai_endpoint": lambda: from_vertex("service"),
     "vertex_ai_endpoint with predictor": lambda: from_vertex("predictor"),
+    "azure_ml_endpoint": lambda: from_azure("blue"),
+    "azure_ml_endpoint with container": lambda: from_azure("container"),
     "fastapi_service": lambda: over_http(FASTAPI),
     "fastapi_service with scikit-learn": lambda: over_http(FASTAPI, {"PRICE_ENGINE": "sklearn"}),
     "docker_image": from_container,

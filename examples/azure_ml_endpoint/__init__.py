@@ -1,0 +1,1 @@
+"""Der Preisdienst als Online-Endpunkt von Azure Machine Learning."""
