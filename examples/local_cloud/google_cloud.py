@@ -96,6 +96,8 @@ class GoogleCloud(App):
         self._repositories: dict[str, dict] = {}
         self._storage_port = free_port()
         self._storage = create_server(HOST, self._storage_port, in_memory=True)
+        # Sonst hielte der Speicher einen Dienst am Leben, der seinen Port nicht bekommt.
+        self._storage._api.daemon = True
         self._storage.start()
 
     @property

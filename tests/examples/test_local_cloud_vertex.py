@@ -343,6 +343,14 @@ def test_role_that_is_taken_away_counts_no_more(project):
                 ask(project)
 
 
+def test_taken_port_is_said_and_nothing_hangs(project):
+    port = project.url.rpartition(":")[2]
+    command = ["python:local_cloud", "-m", "examples.local_cloud.vertex", "--port", port]
+    with pytest.raises(process.ProcessError, match="lässt sich nicht öffnen") as error:
+        process.output(command, timeout=30, env=project.env)
+    assert "Traceback" not in str(error.value)
+
+
 def test_token_of_the_owner_is_required():
     require_environment("local_cloud")
     command = ["python:local_cloud", "-m", "examples.local_cloud.vertex", "--port", "0"]
