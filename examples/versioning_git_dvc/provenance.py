@@ -82,10 +82,10 @@ def main() -> int:
     options = parser.parse_args()
     try:
         origin = trace(options.project, options.version)
-        if options.model and (found := directory_md5(options.model)) != origin["model_md5"]:
+        if options.model and directory_md5(options.model) != origin["model_md5"]:
             raise ProvenanceError(
-                f"Das Modell in {options.model.name}/ ist nicht das von v{options.version}: "
-                f"Es hat {found[:7]}…, im Commit steht {origin['model_md5'][:7]}…"
+                f"Das Modell in {options.model.name}/ ist nicht das von v{options.version}, "
+                "seine Prüfsumme ist eine andere."
             )
     except (ProvenanceError, SealError, OSError, KeyError) as error:
         print(f"Fehler: {error}", file=sys.stderr)
