@@ -24,7 +24,7 @@ def init():
     pass
 
 def run(data):
-    print("gefragt", flush=True)
+    print("gefragt:", data, flush=True)
     if "stirb" in data:
         os._exit(1)
     time.sleep(float(data))
@@ -321,8 +321,7 @@ def test_running_answer_arrives_although_the_endpoint_is_deleted(endpoint, tmp_p
     asking = threading.Thread(target=lambda: answers.append(endpoint.ask(b"2", key, "patient")))
     asking.start()
     log = {"name": "patient", "endpoint_name": "price", "lines": 100}
-    # Nach „stirb“ und „0“ ist dies die dritte Frage, die im Prozess ankommt.
-    while endpoint.call("deployer", "online_deployments.get_logs", **log).count("gefragt") < 3:
+    while "gefragt: 2" not in endpoint.call("deployer", "online_deployments.get_logs", **log):
         pass
     endpoint.call("deployer", "online_endpoints.begin_delete", name="price")
     asking.join()
