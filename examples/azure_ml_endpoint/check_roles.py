@@ -9,11 +9,11 @@ import functools
 import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 
 import jsonschema
 
+from examples.local_cloud import role_files
 from examples.local_cloud.azure_access import action_of
 
 # Nur diese Aktion gehört zu keinem Aufruf der Steuerungsebene: eine Frage an den Endpunkt.
@@ -58,7 +58,7 @@ def findings(path: Path) -> list[str]:
     """Alle Befunde einer Datei als Text."""
     try:
         role = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         return [f"nicht lesbar: {error}"]
     errors = jsonschema.Draft202012Validator(SCHEMA).iter_errors(role)
     found = [f"{'.'.join(map(str, e.path)) or 'Rolle'}: {e.message}" for e in errors]
@@ -72,17 +72,5 @@ def findings(path: Path) -> list[str]:
     return found
 
 
-def main() -> None:
-    """Prüft jede genannte Datei."""
-    if not sys.argv[1:]:
-        sys.exit(f"Aufruf: python -m {__spec__.name} DATEI …")
-    failed = False
-    for path in map(Path, sys.argv[1:]):
-        found = findings(path)
-        failed |= bool(found)
-        print(f"{path.name}: {'; '.join(found) or 'in Ordnung'}")
-    sys.exit(failed)
-
-
 if __name__ == "__main__":
-    main()
+    role_files.check(findings, "check_roles")

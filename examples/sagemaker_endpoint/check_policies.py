@@ -5,9 +5,10 @@ Nennt je Befund Datei, Art und Stelle; ohne Befund steht da „in Ordnung“. Ex
 """
 
 import json
-import sys
 import warnings
 from pathlib import Path
+
+from examples.local_cloud import role_files
 
 with warnings.catch_warnings():
     # parliament benutzt pkg_resources, das in setuptools ausläuft.
@@ -42,20 +43,5 @@ def describe(finding: parliament.finding.Finding) -> str:
     return " ".join(part for part in parts if part)
 
 
-def main() -> None:
-    """Prüft jede genannte Datei."""
-    if not sys.argv[1:]:
-        sys.exit("Aufruf: check_policies DATEI …")
-    failed = False
-    for path in map(Path, sys.argv[1:]):
-        try:
-            found = findings(path)
-        except (OSError, UnicodeDecodeError) as error:
-            found = [f"nicht lesbar: {error}"]
-        failed |= bool(found)
-        print(f"{path.name}: {'; '.join(found) or 'in Ordnung'}")
-    sys.exit(failed)
-
-
 if __name__ == "__main__":
-    main()
+    role_files.check(findings, "check_policies")

@@ -5,11 +5,12 @@ Nennt je Datei die Befunde; ohne Befund steht da „in Ordnung“. Exitcode 1 be
 """
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
 import yaml
+
+from examples.local_cloud import role_files
 
 KNOWN = Path(__file__).parents[1] / "local_cloud" / "google_permissions.json"
 FIELDS = {"title", "description", "stage", "includedPermissions"}
@@ -22,10 +23,10 @@ ESCALATING = (
 )
 
 
-def findings(text: str) -> list[str]:
+def findings(path: Path) -> list[str]:
     """Alle Befunde einer Rollendatei."""
     try:
-        role = yaml.safe_load(text)
+        role = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError:
         return ["MALFORMED_YAML"]
     if not isinstance(role, dict):
@@ -48,20 +49,5 @@ def findings(text: str) -> list[str]:
     return found
 
 
-def main() -> None:
-    """Prüft jede genannte Datei."""
-    if not sys.argv[1:]:
-        sys.exit("Aufruf: check_roles DATEI …")
-    failed = False
-    for path in map(Path, sys.argv[1:]):
-        try:
-            found = findings(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            found = [f"nicht lesbar: {error}"]
-        failed |= bool(found)
-        print(f"{path.name}: {'; '.join(found) or 'in Ordnung'}")
-    sys.exit(failed)
-
-
 if __name__ == "__main__":
-    main()
+    role_files.check(findings, "check_roles")
