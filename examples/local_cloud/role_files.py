@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NoReturn
 
 
-def check(findings: Callable[[Path], list[str]], program: str) -> NoReturn:
+def check(findings: Callable[[Path], list[str]]) -> NoReturn:
     """Nennt je Datei aus der Befehlszeile die Befunde; Exitcode 1, wenn es welche gibt."""
     if not sys.argv[1:]:
-        sys.exit(f"Aufruf: {program} DATEI …")
+        sys.exit(f"Aufruf: python -m {sys.modules['__main__'].__spec__.name} DATEI …")
     failed = False
     for path in map(Path, sys.argv[1:]):
         try:

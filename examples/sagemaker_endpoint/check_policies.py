@@ -44,4 +44,4 @@ def describe(finding: parliament.finding.Finding) -> str:
 
 
 if __name__ == "__main__":
-    role_files.check(findings, "check_policies")
+    role_files.check(findings)

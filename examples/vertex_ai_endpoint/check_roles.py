@@ -50,4 +50,4 @@ def findings(path: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    role_files.check(findings, "check_roles")
+    role_files.check(findings)

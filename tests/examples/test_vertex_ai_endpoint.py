@@ -121,7 +121,7 @@ def test_checker_finds_what_is_wrong(tmp_path):
     for finding, line in zip(wrong, found, strict=True):
         assert line.startswith(f"{finding}.yaml: ") and f"{finding}" in line.split(": ", 1)[1]
     assert missing.startswith("fehlt.yaml: nicht lesbar")
-    assert "Aufruf: check_roles" in refused("check_roles")
+    assert "Aufruf: python -m examples.vertex_ai_endpoint.check_roles" in refused("check_roles")
 
 
 @pytest.fixture(scope="module")
