@@ -36,6 +36,7 @@ from examples.pickle_model import signed, skops_store
 from examples.pickle_model import store as pickle_store
 from examples.price_model.predict import ARTIFACTS, PriceModel, load_metadata, load_model
 from examples.price_model.schema import EXAMPLE, MAX_BATCH, InvalidStoneError, parse
+from examples.service_logging.journal import read as read_log
 from needs import skip_or_fail, tool
 
 Ask = Callable[[object], tuple[list[float], str]]
@@ -191,6 +192,20 @@ def over_http(command: list[str], env: dict | None = None, timeout: float = 30) 
             yield ask
     finally:
         service.stop()
+
+
+@contextmanager
+def with_service_log() -> Iterator[Ask]:
+    """Der Dienst mit Log; es darf keine Antwort ändern und keine Zeile verlieren."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            part.replace("fastapi_service.app", "service_logging.logged") for part in FASTAPI
+        ]
+        with over_http(command, {"PRICE_LOG": folder}) as ask:
+            yield ask
+        lines = list(read_log(Path(folder)))
+        assert lines and None not in lines
+        assert not [line for line in lines if line["event"] in ("not_logged", "lines_lost")]
 
 
 @contextmanager
@@ -564,11 +579,12 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "kubernetes_cluster": from_cluster,
     "load_balancing": through_haproxy,
     "auto_scaling": from_ray,
+    "service_logging": with_service_log,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
 HTTP_SERVICES = (
     *("flask_service", "fastapi_service", "docker_image", "compose_stack"),
-    *("kubernetes_cluster", "load_balancing", "auto_scaling"),
+    *("kubernetes_cluster", "load_balancing", "auto_scaling", "service_logging"),
 )
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP_SERVICES)]
