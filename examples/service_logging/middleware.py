@@ -46,12 +46,15 @@ def problem_fields(detail: list[dict]) -> list[str]:
 
 
 def level_of(path: str, status: int) -> int:
-    """Ordnet eine Antwort einer Ebene zu; gelungene Health-Checks sind Rauschen."""
-    if status >= 500 and path != "/health/ready":
+    """Ordnet eine Antwort einer Ebene zu; Health-Checks sind Rauschen.
+
+    Auch ein 503 beim Hochfahren ist normal; scheitert das Laden, meldet der Dienst es selbst.
+    """
+    if path.startswith("/health/"):
+        return logging.DEBUG
+    if status >= 500:
         return logging.ERROR
-    if status >= 400:
-        return logging.WARNING
-    return logging.DEBUG if path.startswith("/health/") else logging.INFO
+    return logging.WARNING if status >= 400 else logging.INFO
 
 
 class RequestLog:
