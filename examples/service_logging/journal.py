@@ -122,7 +122,7 @@ def forget(folder: Path, today: date) -> None:
 def read(folder: Path) -> Iterator[dict | None]:
     """Liest alle Zeilen der Reihe nach; `None` steht für eine, die kein JSON-Objekt ist."""
     for path in sorted(folder.glob("????-??-??.jsonl")):
-        # Nicht splitlines(): Das trennt auch an U+2028, das in JSON erlaubt ist.
+        # Nicht mit `splitlines`: Das trennt auch an U+2028, das in JSON erlaubt ist.
         for line in path.read_bytes().split(b"\n"):
             if not line.strip():
                 continue

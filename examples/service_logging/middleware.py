@@ -20,7 +20,7 @@ from examples.service_logging.journal import LOGGER, request_id, route
 
 # Ohne eigenen Schlüssel gilt einer je Prozess: Nach dem Neustart passt kein Pseudonym mehr.
 KEY = os.environ.get("PRICE_LOG_KEY", "").encode() or secrets.token_bytes(32)
-# Nur Hexadezimalziffern und Striche: In freien Text passt auch ein Name.
+# Nur hexadezimale Ziffern und Striche: In freien Text passt auch ein Name.
 REQUEST_ID = re.compile(r"[0-9A-Fa-f-]{16,64}")
 KNOWN = {*FEATURES, "body", "path", "model"}
 logger = logging.getLogger(LOGGER)

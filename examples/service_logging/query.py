@@ -62,7 +62,7 @@ def printable(identity: str) -> str:
 
 
 def explain(folder: Path, identity: str, position: int) -> dict:
-    """Warum dieser Preis? Eingabe, Modell, Nachrechnung und was jede andere Stufe kostete."""
+    """Warum dieser Preis? Eingabe, Modell, neu gerechnet, und was jede andere Stufe kostete."""
     lines = trace(folder, identity)
     found = [
         line for line in lines if line["event"] == "prediction" and line.get("position") == position

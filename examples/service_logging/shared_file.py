@@ -56,7 +56,7 @@ class Recorder(io.RawIOBase):
 
 
 def pieces() -> int:
-    """Zählt, in wie vielen Stücken print eine Zeile ungepuffert schreibt."""
+    """Zählt, in wie vielen Stücken print eine Zeile ohne Puffer schreibt."""
     recorder = Recorder()
     print("{}", file=io.TextIOWrapper(recorder, write_through=True))
     return len(recorder.calls)
