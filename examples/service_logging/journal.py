@@ -12,6 +12,7 @@ from pathlib import Path
 
 KEPT_DAYS = 30
 LOGGER = "price"
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 ROUTES = {"/predict", "/health/live", "/health/ready", "/docs", "/openapi.json"}
 # Je Anfrage ein Wert: Jede Zeile, auch die von uvicorn, gehört damit zu ihrer Anfrage.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -140,8 +141,10 @@ def configure(folder: Path, level: str) -> DayFile:
         forget(folder, datetime.now(UTC).date())
     except OSError:
         sys.exit(f"Der Ordner {folder.name} für das Log lässt sich nicht anlegen.")
-    if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        sys.exit("PRICE_LOG_LEVEL muss DEBUG, INFO, WARNING oder ERROR sein.")
+    access_level = os.environ.get("PRICE_ACCESS_LEVEL", "WARNING")
+    for name, chosen in {"PRICE_LOG_LEVEL": level, "PRICE_ACCESS_LEVEL": access_level}.items():
+        if chosen not in LEVELS:
+            sys.exit(f"{name} muss {', '.join(LEVELS)} sein.")
     handler = DayFile(folder)
     handler.setFormatter(JsonFormatter())
     own, errors, access = map(logging.getLogger, (LOGGER, "uvicorn.error", "uvicorn.access"))
@@ -150,5 +153,5 @@ def configure(folder: Path, level: str) -> DayFile:
     errors.addHandler(handler)
     # Das Zugriffslog nennt die Adresse des Absenders: nur noch zur Fehlersuche und ohne sie.
     access.handlers, access.propagate = [handler], False
-    access.setLevel(os.environ.get("PRICE_ACCESS_LEVEL", "WARNING"))
+    access.setLevel(access_level)
     return handler

@@ -328,6 +328,7 @@ def test_unreadable_lines_are_counted_and_skipped(tmp_path):
     ("env", "message"),
     [
         ({"PRICE_LOG_LEVEL": "LAUT"}, "PRICE_LOG_LEVEL muss"),
+        ({"PRICE_ACCESS_LEVEL": ""}, "PRICE_ACCESS_LEVEL muss"),
         ({"PRICE_LOG": __file__}, "für das Log lässt sich nicht anlegen"),
     ],
 )
