@@ -37,6 +37,7 @@ from examples.pickle_model import signed, skops_store
 from examples.pickle_model import store as pickle_store
 from examples.price_model.predict import ARTIFACTS, PriceModel, load_metadata, load_model
 from examples.price_model.schema import EXAMPLE, MAX_BATCH, InvalidStoneError, parse
+from examples.service_logging.journal import read as read_log
 from examples.versioning_git_dvc import project as versioned
 from needs import skip_or_fail, tool
 from vertex import PLACE, VertexError, local_vertex
@@ -206,6 +207,20 @@ def with_drift_log() -> Iterator[Ask]:
         ]
         with over_http(command, {"DRIFT_LOG": folder}) as ask:
             yield ask
+
+
+@contextmanager
+def with_service_log() -> Iterator[Ask]:
+    """Der Dienst mit Log; es darf keine Antwort ändern und keine Zeile verlieren."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            part.replace("fastapi_service.app", "service_logging.logged") for part in FASTAPI
+        ]
+        with over_http(command, {"PRICE_LOG": folder}) as ask:
+            yield ask
+        lines = list(read_log(Path(folder)))
+        assert lines and None not in lines
+        assert not [line for line in lines if line["event"] in ("not_logged", "lines_lost")]
 
 
 @contextmanager
@@ -664,6 +679,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "kubernetes_cluster": from_cluster,
     "load_balancing": through_haproxy,
     "auto_scaling": from_ray,
+    "service_logging": with_service_log,
     "drift_detection": with_drift_log,
     "versioning_git_dvc": from_git_and_dvc,
 }
@@ -671,6 +687,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
 HTTP_SERVICES = (
     *("flask_service", "fastapi_service", "docker_image", "compose_stack"),
-    *("kubernetes_cluster", "load_balancing", "auto_scaling", "drift_detection"),
+    *("kubernetes_cluster", "load_balancing", "auto_scaling", "service_logging"),
+    "drift_detection",
 )
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP_SERVICES)]

@@ -1,0 +1,1 @@
+"""Der Preisdienst mit einem Log, das Fragen beantwortet."""
