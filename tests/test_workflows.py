@@ -13,6 +13,7 @@ import yaml
 
 import needs
 from tools import report_latest
+from tools.run_nbval import metadata
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -54,6 +55,17 @@ def test_workflow_is_short_and_holds_no_program(workflow):
     commands = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
     long = [command for command in commands if "\n" in command]
     assert not long, f"Programme gehören nach tools/: {long}"
+
+
+def test_other_systems_get_every_environment_their_notebooks_call():
+    # Dort laufen die Notebooks, denen Python genügt; make richtet dort nichts ein.
+    text = (ROOT / ".github/workflows/check.yml").read_text(encoding="utf-8")
+    called = set()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        if not {"requires", "environment"} & set(metadata(path)):
+            called |= set(re.findall(r"python:([a-z]\w+)", path.read_text(encoding="utf-8")))
+    assert called, "Kein Notebook ruft eine Umgebung."
+    assert called <= set(re.findall(r"setup\.py (\w+)", text))
 
 
 def test_workflow_has_least_permissions(workflow):
