@@ -33,8 +33,9 @@ PORTS = {
     "kubernetes_cluster": {8151, 8152, 8153},
     "load_balancing": set(range(8161, 8169)),
     "auto_scaling": {8171, 8172, 8173, 8174},
+    "experiment_tracking_mlflow": {8211, 8212, 8213},
 }
-PORT = re.compile(r"\b81\d\d\b")
+PORT = re.compile(r"\b8[12]\d\d\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users)/|[A-Z]:\\Users|file://")
 FILE_NAME = re.compile(r"[a-z0-9_.-]+|README\.md|Dockerfile")
 TYPED = re.compile(r"\{(?:code|code-block|code-cell|sourcecode|parsed-literal)\}")
