@@ -70,7 +70,7 @@ def search(server: str, experiment: str = EXPERIMENT, create: bool = False) -> d
 def main() -> int:
     """Sucht und nennt Elternlauf und Ergebnis als JSON; ein Fehler ist eine Zeile."""
     parser = argparse.ArgumentParser(description="Suche nach Hyperparametern mit MLflow")
-    parser.add_argument("server", help="Adresse des Tracking-Servers oder sqlite:///…")
+    parser.add_argument("server", help="Adresse des Tracking-Servers")
     parser.add_argument("--experiment", default=EXPERIMENT)
     parser.add_argument("--create", action="store_true", help="das Experiment neu anlegen")
     arguments = parser.parse_args()

@@ -40,7 +40,7 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        if "Max retries exceeded" in str(error) or "Connection" in str(error):
+        if "retries exceeded" in str(error) or "Connection" in str(error):
             uri = mlflow.get_tracking_uri()
             raise TrackingError(f"Der Tracking-Server {uri} antwortet nicht.") from error
         raise TrackingError(f"MLflow lehnt ab: {str(error).splitlines()[0]}") from error
