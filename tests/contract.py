@@ -155,8 +155,24 @@ def from_file(store: ModuleType) -> Iterator[Ask]:
 
 @contextmanager
 def from_onnx_file() -> Iterator[Ask]:
-    """Die ONNX-Datei in ihrer kleinen Umgebung; der Prozess beantwortet je Zeile eine Frage."""
-    command = ["python:onnx_model", "-m", "examples.onnx_model.predict", ARTIFACTS]
+    """Die ONNX-Datei in ihrer kleinen Umgebung."""
+    with over_lines(["python:onnx_model", "-m", "examples.onnx_model.predict", ARTIFACTS]) as ask:
+        yield ask
+
+
+@contextmanager
+def from_tracked_run() -> Iterator[Ask]:
+    """Das Modell des Falls, in einem Lauf von MLflow abgelegt und daraus geladen."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = ["python", "-m", "examples.experiment_tracking_mlflow.store"]
+        process.output([*store, "save", folder])
+        with over_lines([*store, "answer", folder]) as ask:
+            yield ask
+
+
+@contextmanager
+def over_lines(command: list) -> Iterator[Ask]:
+    """Ein Prozess, der je Zeile eine Frage beantwortet."""
     child = subprocess.Popen(
         process._command(command),
         cwd=process.ROOT,
@@ -682,6 +698,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "service_logging": with_service_log,
     "drift_detection": with_drift_log,
     "versioning_git_dvc": from_git_and_dvc,
+    "experiment_tracking_mlflow": from_tracked_run,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}

@@ -36,6 +36,7 @@ PORTS = {
     "drift_detection": {8201, 8202},
     "versioning_git_dvc": {8205, 8206, 8207},
     "service_logging": {8215, 8216, 8217},
+    "experiment_tracking_mlflow": {8211, 8212, 8213},
 }
 PORT = re.compile(r"\b8[12]\d\d\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users)/|[A-Z]:\\Users|file://")

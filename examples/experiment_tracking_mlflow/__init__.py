@@ -1,0 +1,1 @@
+"""Experiment-Tracking mit MLflow: jeder Versuch ein Lauf mit Herkunft, Zahlen und Modell."""
