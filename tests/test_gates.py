@@ -305,6 +305,16 @@ def test_saving_again_changes_no_byte(tree):
     assert (tree / NOTEBOOK).read_bytes() == before
 
 
+def test_output_in_pieces_is_saved_as_one(tree):
+    notebook = nbformat.read(tree / NOTEBOOK, as_version=4)
+    # Der Kernel sendet, was nach einer Pause kommt, als neue Nachricht.
+    notebook.cells = [new_code_cell("import time\n\nprint(1)\ntime.sleep(1)\nprint(2)", id="c0")]
+    nbformat.write(notebook, tree / NOTEBOOK)
+    assert save(tree).returncode == 0
+    (cell,) = nbformat.read(tree / NOTEBOOK, as_version=4).cells
+    assert [output.text for output in cell.outputs] == ["1\n2\n"]
+
+
 def test_failing_notebook_is_not_saved(tree):
     edit(tree, EXAMPLE, "price_usd", "price")
     before = (tree / NOTEBOOK).read_bytes()
