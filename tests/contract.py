@@ -215,26 +215,27 @@ def over_http(command: list[str], env: dict | None = None, timeout: float = 30) 
 
 
 @contextmanager
-def with_drift_log() -> Iterator[Ask]:
-    """Der Dienst, der für das Erkennen von Drift mitschreibt; das Protokoll endet mit ihm."""
+def writing(module: str, variable: str) -> Iterator[tuple[Ask, Path]]:
+    """Der FastAPI-Dienst in einer Schicht, die mitschreibt; `variable` nennt ihr den Ordner."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            part.replace("fastapi_service.app", "drift_detection.logged") for part in FASTAPI
-        ]
-        with over_http(command, {"DRIFT_LOG": folder}) as ask:
-            yield ask
+        command = [part.replace("fastapi_service.app", module) for part in FASTAPI]
+        with over_http(command, {variable: folder}) as ask:
+            yield ask, Path(folder)
+
+
+@contextmanager
+def with_drift_log() -> Iterator[Ask]:
+    """Der Dienst, der für das Erkennen von Drift mitschreibt."""
+    with writing("drift_detection.logged", "DRIFT_LOG") as (ask, _):
+        yield ask
 
 
 @contextmanager
 def with_service_log() -> Iterator[Ask]:
     """Der Dienst mit Log; es darf keine Antwort ändern und keine Zeile verlieren."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            part.replace("fastapi_service.app", "service_logging.logged") for part in FASTAPI
-        ]
-        with over_http(command, {"PRICE_LOG": folder}) as ask:
-            yield ask
-        lines = list(read_log(Path(folder)))
+    with writing("service_logging.logged", "PRICE_LOG") as (ask, folder):
+        yield ask
+        lines = list(read_log(folder))
         assert lines and None not in lines
         assert not [line for line in lines if line["event"] in ("not_logged", "lines_lost")]
 

@@ -27,16 +27,16 @@ PORTS = {
     "huggingface_space": {8181, 8182, 8183, 8184},
     "sagemaker_endpoint": {8185, 8186, 8187, 8188},
     "vertex_ai_endpoint": {8191, 8192, 8193, 8194},
-    "azure_ml_endpoint": {8195, 8196, 8197, 8198},
+    "azure_ml_endpoint": {8195, 8196, 8198},
     "docker_image": {8131, 8132, 8133},
     "compose_stack": {8141, 8142, 8143},
     "kubernetes_cluster": {8151, 8152, 8153},
     "load_balancing": set(range(8161, 8169)),
     "auto_scaling": {8171, 8172, 8173, 8174},
     "drift_detection": {8201, 8202},
-    "versioning_git_dvc": {8205, 8206, 8207},
+    "versioning_git_dvc": {8205},
     "service_logging": {8215, 8216, 8217},
-    "experiment_tracking_mlflow": {8211, 8212, 8213},
+    "experiment_tracking_mlflow": {8211, 8212},
 }
 PORT = re.compile(r"\b8[12]\d\d\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users)/|[A-Z]:\\Users|file://")

@@ -1,7 +1,6 @@
 """Was autolog ungefragt mitschreibt, gezählt an einem Training."""
 
 import argparse
-import json
 import logging
 import sys
 
@@ -48,12 +47,8 @@ def main() -> int:
     """Nennt das Mitgeschriebene als JSON."""
     parser = argparse.ArgumentParser(description="Was autolog mitschreibt")
     parser.add_argument("server")
-    try:
-        print(json.dumps(count(parser.parse_args().server)))
-    except tracking.TrackingError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    server = parser.parse_args().server
+    return tracking.as_json(lambda: count(server))
 
 
 if __name__ == "__main__":

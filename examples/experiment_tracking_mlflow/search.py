@@ -1,7 +1,6 @@
 """Eine kleine Suche: je Kombination ein Lauf, alle unter einem gemeinsamen Elternlauf."""
 
 import argparse
-import json
 import sys
 from itertools import product
 
@@ -74,12 +73,7 @@ def main() -> int:
     parser.add_argument("--experiment", default=EXPERIMENT)
     parser.add_argument("--create", action="store_true", help="das Experiment neu anlegen")
     arguments = parser.parse_args()
-    try:
-        print(json.dumps(search(**vars(arguments))))
-    except tracking.TrackingError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return tracking.as_json(lambda: search(**vars(arguments)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Was jeder Lauf mitschreibt: Herkunft, Umgebung, Modell; und wie das Modell zurückkommt."""
 
+import json
 import os
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
@@ -44,6 +46,16 @@ def readable_errors() -> Iterator[None]:
             uri = mlflow.get_tracking_uri()
             raise TrackingError(f"Der Tracking-Server {uri} antwortet nicht.") from error
         raise TrackingError(f"MLflow lehnt ab: {str(error).splitlines()[0]}") from error
+
+
+def as_json(work: Callable[[], dict]) -> int:
+    """Zeigt das Ergebnis als JSON; ein Fehler ist eine Zeile und der Exitcode 1."""
+    try:
+        print(json.dumps(work()))
+    except TrackingError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def connect(uri: str, experiment: str, create: bool = False) -> str:
