@@ -1,7 +1,10 @@
 """Zahlen, die sich ohne Messung bestimmen lassen, stimmen auf den Seiten immer."""
 
 import json
+import re
 import textwrap
+
+import yaml
 
 from texts import ROOT
 from tools import figures
@@ -46,3 +49,24 @@ def test_lines_are_counted_with_own_modules_and_without_words(tmp_path, monkeypa
         (folder / name).write_text(textwrap.dedent(text), encoding="utf-8")
     monkeypatch.setattr(figures, "ROOT", tmp_path)
     assert figures.code_lines("tiny") == 4 + 3 + 3 + 1 + 2
+
+
+def test_every_challenge_leads_to_its_evidence():
+    page = (ROOT / "book" / "herausforderungen.md").read_text(encoding="utf-8")
+    section = re.search(r"^## Frage, Antwort, Beleg$(.+?)^## ", page, re.MULTILINE | re.DOTALL)[1]
+    rows = re.findall(r"^\| (?!Herausforderung|-)(.+) \|$", section, re.MULTILINE)
+    linked = set()
+    for row in rows:
+        answer, evidence = row.split(" | ")[2:]
+        (slug,) = re.findall(r"\]\(\.\./notebooks/(\w+)\.ipynb\)", answer)
+        numbers = re.findall(r"\{observed\}`(\w+) ", evidence)
+        assert set(numbers) == {slug}, f"Keine Zahl aus dem verlinkten Notebook: {row}"
+        linked.add(slug)
+    parts = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["parts"]
+    (sections,) = (
+        chapter["sections"]
+        for part in parts
+        for chapter in part["chapters"]
+        if chapter["file"] == "book/herausforderungen"
+    )
+    assert linked == {section["file"].removeprefix("notebooks/") for section in sections}

@@ -439,6 +439,17 @@ def test_price_form_without_its_runtime_says_so_and_breaks_only_ci(tree, monkeyp
     assert_red(build(tree), "fehlt das Rechenwerk. Abhilfe: npm installieren")
 
 
+def test_number_no_output_holds_breaks_the_build(tree):
+    role = f"Ein Karat kostet {{observed}}`{SLUG} c5 (\\d+)` US-Dollar."
+    write(tree, "book/konzept.md", FILES["book/konzept.md"] + f"\n{role}\n")
+    done = build(tree)
+    assert done.returncode == 0, done.stdout
+    page = (tree / "_build/html/book/konzept.html").read_text(encoding="utf-8")
+    assert "Ein Karat kostet 2\u202f800 US-Dollar." in page
+    edit(tree, "book/konzept.md", " c5 ", " c1 ")
+    assert_red(build(tree), r"book/konzept\.md.*Keine Ausgabe zu 'tiny_model c1")
+
+
 def test_removed_marker_breaks_the_build(tree):
     edit(tree, EXAMPLE, "# Ende\n", "")
     assert_red(build(tree), r"book/konzept\.md.*# Ende")
