@@ -30,13 +30,14 @@ from aws import deploy as deploy_to_sagemaker
 from azure_ml import Azure
 from examples.compose_stack import secret as compose_secret
 from examples.docker_image import build
+from examples.drift_detection.detector import read as read_rows
 from examples.huggingface_space import access as huggingface_access
 from examples.huggingface_space import assemble
 from examples.joblib_model import store as joblib_store
 from examples.pickle_model import signed, skops_store
 from examples.pickle_model import store as pickle_store
 from examples.price_model.predict import ARTIFACTS, PriceModel, load_metadata, load_model
-from examples.price_model.schema import EXAMPLE, MAX_BATCH, InvalidStoneError, parse
+from examples.price_model.schema import EXAMPLE, FEATURES, MAX_BATCH, InvalidStoneError, parse
 from examples.service_logging.journal import read as read_log
 from examples.versioning_git_dvc import project as versioned
 from needs import skip_or_fail, tool
@@ -215,25 +216,38 @@ def over_http(command: list[str], env: dict | None = None, timeout: float = 30) 
 
 
 @contextmanager
-def writing(module: str, variable: str) -> Iterator[tuple[Ask, Path]]:
-    """Der FastAPI-Dienst in einer Schicht, die mitschreibt; `variable` nennt ihr den Ordner."""
+def writing() -> Iterator[tuple[Ask, Path]]:
+    """Der FastAPI-Dienst mit Log, dazu dessen Ordner."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [part.replace("fastapi_service.app", module) for part in FASTAPI]
-        with over_http(command, {variable: folder}) as ask:
+        command = [
+            part.replace("fastapi_service.app", "service_logging.logged") for part in FASTAPI
+        ]
+        with over_http(command, {"PRICE_LOG": folder}) as ask:
             yield ask, Path(folder)
 
 
 @contextmanager
-def with_drift_log() -> Iterator[Ask]:
-    """Der Dienst, der für das Erkennen von Drift mitschreibt."""
-    with writing("drift_detection.logged", "DRIFT_LOG") as (ask, _):
-        yield ask
+def seen_by_detector() -> Iterator[Ask]:
+    """Der Dienst mit Log; geantwortet wird, was der Detektor für Drift darin liest."""
+    profile = {
+        "model_version": load_metadata()["model_version"],
+        "columns": [*FEATURES, "price_usd"],
+    }
+    with writing() as (ask, folder):
+
+        def logged(payload: object) -> tuple[list[float], str]:
+            prices, _ = ask(payload)
+            rows = read_rows(folder, profile)[0][-len(prices) :]
+            (version,) = {row["model_version"] for row in rows}
+            return [row["price_usd"] for row in rows], version
+
+        yield logged
 
 
 @contextmanager
 def with_service_log() -> Iterator[Ask]:
     """Der Dienst mit Log; es darf keine Antwort ändern und keine Zeile verlieren."""
-    with writing("service_logging.logged", "PRICE_LOG") as (ask, folder):
+    with writing() as (ask, folder):
         yield ask
         lines = list(read_log(folder))
         assert lines and None not in lines
@@ -697,7 +711,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "load_balancing": through_haproxy,
     "auto_scaling": from_ray,
     "service_logging": with_service_log,
-    "drift_detection": with_drift_log,
+    "drift_detection": seen_by_detector,
     "versioning_git_dvc": from_git_and_dvc,
     "experiment_tracking_mlflow": from_tracked_run,
 }
@@ -706,6 +720,5 @@ REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras
 HTTP_SERVICES = (
     *("flask_service", "fastapi_service", "docker_image", "compose_stack"),
     *("kubernetes_cluster", "load_balancing", "auto_scaling", "service_logging"),
-    "drift_detection",
 )
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP_SERVICES)]

@@ -1,4 +1,4 @@
-"""Rolle {observed}`kapitel zelle muster`: eine Zahl aus der gespeicherten Ausgabe eines Notebooks."""
+"""Rolle {observed}`kapitel zelle muster`: eine Zahl aus der Ausgabe eines Notebooks."""
 
 import json
 import re
@@ -7,7 +7,6 @@ from docutils import nodes
 from measured import DATA, german
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
-
 
 NOTEBOOKS = DATA.parent.parent / "notebooks"
 
@@ -30,10 +29,10 @@ def number(found: str) -> str:
 
 
 class Observed(SphinxRole):
-    """Sucht die Gruppe des Musters; was es nicht gibt, meldet der Bau als Warnung, also als Fehler."""
+    """Sucht die Gruppe des Musters; was fehlt, meldet der Bau als Warnung, also als Fehler."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        """Löst zum Beispiel `drift_detection c09 concept.* (\\d+)$` auf."""
+        r"""Löst zum Beispiel `drift_detection c09 concept.* (\d+)$` auf."""
         slug, cell_id, pattern = self.text.split(maxsplit=2)
         path = NOTEBOOKS / f"{slug}.ipynb"
         try:

@@ -1,7 +1,7 @@
-"""Drift im Protokoll des laufenden Dienstes suchen.
+"""Drift im Log des laufenden Dienstes suchen.
 
 Aufruf: `python -m examples.drift_detection.detector profile DATEI` beschreibt die Referenz,
-`… watch DATEI ORDNER` prüft das Protokoll Fenster für Fenster.
+`… watch DATEI ORDNER` prüft das Log Fenster für Fenster.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from examples.drift_detection.measures import (
     quantile_edges,
     shares,
 )
+from examples.service_logging import journal
 
 WINDOW = 500
 # Beides zusammen ergibt einen Alarm: selten genug und groß genug.
@@ -28,7 +29,7 @@ PRICE = "price_usd"
 
 
 class LogError(ValueError):
-    """Profil oder Protokoll fehlen, sind unlesbar oder zu kurz."""
+    """Profil oder Log fehlen, sind unlesbar oder zu kurz."""
 
 
 def profile() -> dict:
@@ -67,20 +68,21 @@ def read(folder: Path, reference: dict) -> tuple[list[dict], dict[str, int]]:
     """Liest alle Tage der Reihe nach; gibt brauchbare Zeilen zurück und zählt die übrigen."""
     rows, counts = [], {"rows": 0, "other_version": 0, "unreadable": 0}
     names = set(reference["columns"])
-    for path in sorted(folder.glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-                complete = names <= set(row)
-                current = complete and row["model_version"] == reference["model_version"]
-            except (ValueError, TypeError, KeyError):
-                complete = False
-            if not complete:
-                counts["unreadable"] += 1
-            elif not current:
-                counts["other_version"] += 1
-            else:
-                rows.append(row)
+    for line in journal.read(folder):
+        # Zeilen ohne Stein gehören nicht hierher; `None` ist eine unlesbare.
+        if line is not None and line.get("event") != "prediction":
+            continue
+        try:
+            row = journal.seen(line)
+            complete = names <= set(row)
+        except (TypeError, KeyError):
+            complete = False
+        if not complete:
+            counts["unreadable"] += 1
+        elif row["model_version"] != reference["model_version"]:
+            counts["other_version"] += 1
+        else:
+            rows.append(row)
     counts["rows"] = len(rows)
     return rows, counts
 
@@ -116,10 +118,10 @@ def load(path: Path) -> dict:
 
 def main() -> int:
     """Schreibt das Profil oder zeigt je Fenster eine Zeile JSON."""
-    parser = argparse.ArgumentParser(description="Drift im Protokoll suchen")
+    parser = argparse.ArgumentParser(description="Drift im Log suchen")
     parser.add_argument("what", choices=["profile", "watch"])
     parser.add_argument("profile", type=Path, help="Datei mit dem Profil der Referenz")
-    parser.add_argument("folder", type=Path, nargs="?", help="Ordner des Protokolls")
+    parser.add_argument("folder", type=Path, nargs="?", help="Ordner des Logs")
     parser.add_argument("--window", type=int, default=WINDOW, help="Zeilen je Fenster")
     options = parser.parse_args()
     try:

@@ -134,6 +134,16 @@ def read(folder: Path) -> Iterator[dict | None]:
             yield found if isinstance(found, dict) else None
 
 
+def seen(line: dict) -> dict:
+    """Gibt aus der Zeile eines Steins flach zurück, was ein Vergleich auf Drift braucht."""
+    return {
+        "day": line["time"][:10],
+        "model_version": line["model_version"],
+        **line["features"],
+        "price_usd": line["price_usd"],
+    }
+
+
 def configure(folder: Path, level: str) -> DayFile:
     """Hängt das Log an den Logger des Dienstes und an die von uvicorn."""
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from examples.price_model.predict import load_model
 from examples.price_model.schema import CATEGORIES, Stone
-from examples.service_logging.journal import read
+from examples.service_logging.journal import read, seen
 
 TOLERANCE_USD = 0.05
 
@@ -39,13 +39,7 @@ def rejected(folder: Path) -> dict:
 
 def rows(folder: Path) -> list[dict]:
     """Gibt je Stein eine flache Zeile zurück, wie sie der Vergleich auf Drift liest."""
-    return [
-        {"day": line["time"][:10], "model_version": line["model_version"]}
-        | line["features"]
-        | {"price_usd": line["price_usd"]}
-        for line in read(folder)
-        if line and line.get("event") == "prediction"
-    ]
+    return [seen(line) for line in read(folder) if line and line.get("event") == "prediction"]
 
 
 def trace(folder: Path, identity: str) -> list[dict]:
