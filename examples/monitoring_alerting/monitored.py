@@ -43,9 +43,7 @@ PRICES = Histogram(
 )
 REJECTED = Counter("price_rejected_fields", "Felder, an denen Anfragen scheiterten", ["field"])
 OUTSIDE = Counter("price_inputs_outside_training", "Werte außerhalb des Trainings", ["feature"])
-IN_PROGRESS = Gauge(
-    "price_requests_in_progress", "Fragen in Arbeit", multiprocess_mode="livesum"
-)
+IN_PROGRESS = Gauge("price_requests_in_progress", "Fragen in Arbeit", multiprocess_mode="livesum")
 WORKER_START = Gauge(
     "price_worker_start_time_seconds", "Start des Workers", multiprocess_mode="liveall"
 )

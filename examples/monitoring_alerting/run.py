@@ -80,7 +80,7 @@ def alertmanager(options: argparse.Namespace, folder: Path) -> list[str]:
 
 
 def run(command: list[str], folder: Path) -> int:
-    """Läuft im Ordner, bis ein Signal kommt oder das Programm endet; auch nach kill -9 bleibt nichts."""
+    """Läuft im Ordner bis zu einem Signal oder seinem Ende; auch nach kill -9 bleibt nichts."""
     guard = watcher()
     child = None
     try:

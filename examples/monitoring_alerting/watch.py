@@ -22,8 +22,7 @@ def query(url: str, expression: str) -> list[dict]:
     if body["status"] != "success":
         sys.exit(f"Prometheus lehnt die Frage ab: {body['error']}")
     return [
-        {"labels": row["metric"], "value": float(row["value"][1])}
-        for row in body["data"]["result"]
+        {"labels": row["metric"], "value": float(row["value"][1])} for row in body["data"]["result"]
     ]
 
 

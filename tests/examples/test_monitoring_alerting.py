@@ -134,7 +134,7 @@ def test_workers_count_together_crashes_included(stack):
 
 
 def test_a_crash_pages_someone_and_the_page_ends(stack):
-    call("traffic", stack.url["service"], "--requests", 100, "--crash-every", 3)
+    call("traffic", stack.url["service"], "--requests", 200, "--crash-every", 2)
     fired = stack.message("PriceErrorBudgetFast")
     assert fired["receiver"] == "page"
     assert fired["labels"]["owner"] == "pricing"
@@ -151,7 +151,7 @@ def test_drift_is_a_ticket_and_a_silence_holds_it_back(stack):
     stack.drift.write_text(f"{json.dumps(drifted)}\n")
     held = json.loads(call("watch", "alert", alertmanager, "PriceDrift", "suppressed"))
     assert held["silenced"] and not held["inhibited"]
-    assert not [row for row in stack.alerts.open() if json.loads(row)["alert"] == "PriceDrift"]
+    assert "PriceDrift" not in stack.alerts.read_text()
     process.output([*amtool, "expire", silence])
     assert stack.message("PriceDrift")["receiver"] == "ticket"
     assert stack.query("price_drift_psi")[0]["value"] == 0.6
@@ -187,7 +187,7 @@ def test_the_log_agrees_with_the_histogram(stack):
 def test_dashboard_shows_every_panel(stack, tmp_path):
     picture = tmp_path / "dashboard.png"
     call("traffic", stack.url["service"], "--requests", 100)
-    stack.query('sum(rate(price_predicted_usd_count[5s])) > 0')
+    stack.query("sum(rate(price_predicted_usd_count[5s])) > 0")
     said = call("dashboard", stack.url["prometheus"], picture, "--window", "5s")
     assert said == "4 Felder, davon ohne Werte: 0\n"
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -196,9 +196,7 @@ def test_dashboard_shows_every_panel(stack, tmp_path):
 def test_an_outage_pages_and_holds_tickets_back(stack):
     stack.service.stop()
     assert stack.message("PriceServiceDown")["receiver"] == "page"
-    held = json.loads(
-        call("watch", "alert", stack.url["alertmanager"], "PriceDrift", "suppressed")
-    )
+    held = json.loads(call("watch", "alert", stack.url["alertmanager"], "PriceDrift", "suppressed"))
     assert held["inhibited"] and not held["silenced"]
 
 
