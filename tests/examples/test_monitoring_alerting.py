@@ -261,9 +261,8 @@ def test_incomplete_rules_are_named(old, new, problem):
 
 
 def test_shortened_rules_differ_only_in_time():
-    tool("prometheus")
     short = rules.shorten(RULES, 60)
-    assert rules.shorten(RULES, 1).count("ms") == short.count("ms") == 33
+    assert short.count("ms") == len(rules.DURATION.findall(RULES)) > 10
     assert "[5000ms]" in short and "[60000ms]" in short and "for: 1000ms" in short
     assert not re.search(r"\[\d+[smhd]\]|for: \d+[smhd]$", short, re.MULTILINE)
     plain = re.compile(r"\d+(?:ms|[smhd])\b")
@@ -359,5 +358,6 @@ def test_nothing_survives_a_killed_wrapper():
             time.sleep(0.05)
     finally:
         wrapper.kill()
+        wrapper.wait(10)
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
