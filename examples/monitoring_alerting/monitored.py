@@ -69,7 +69,7 @@ def outside(stone: dict, ranges: dict[str, list[float]]) -> Iterator[str]:
 class Observed:
     """Misst Eingaben und Vorhersagen und macht aus einem Absturz eine gezählte Antwort.
 
-    Liegt innen: Eine Ausnahme, die an den äußeren Schichten vorbeifliegt, zählt dort niemand.
+    Liegt innen: Eine Ausnahme, die durch die äußeren Schichten fliegt, zählt dort niemand.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,9 +1,9 @@
 """Prometheus oder den Alertmanager mit der Konfiguration dieses Ordners starten.
 
-Aufruf: python -m examples.monitoring_alerting.run prometheus --port 8227 --speed 60
-            [--target price=127.0.0.1:8225 …] [--alertmanager 127.0.0.1:8228] [--rules DATEI]
-        python -m examples.monitoring_alerting.run alertmanager --port 8228 --speed 60
-            [--webhook http://127.0.0.1:8229]
+`python -m examples.monitoring_alerting.run prometheus --port 8227 --speed 60` nimmt dazu
+`--target price=127.0.0.1:8225` (mehrfach), `--alertmanager 127.0.0.1:8228` und `--rules DATEI`;
+`python -m examples.monitoring_alerting.run alertmanager --port 8228 --speed 60` nimmt dazu
+`--webhook http://127.0.0.1:8229`.
 Daten und verkürzte Konfiguration liegen in einem Ordner, der am Ende verschwindet.
 """
 

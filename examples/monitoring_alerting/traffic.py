@@ -1,4 +1,4 @@
-"""Fragen an den Dienst schicken, auf Wunsch auch solche, die schiefgehen.
+"""Fragen an den Dienst schicken, auf Wunsch auch solche, die scheitern.
 
 Aufruf: python -m examples.monitoring_alerting.traffic URL --requests 100 --crash-every 5
 Je Frage eine neue Verbindung, damit alle Worker etwas abbekommen.
@@ -19,7 +19,7 @@ CRASH, REJECT = {"depth": 45.0}, {"carat": -1.0}
 
 
 def mixture(requests: int, crash_every: int, reject_every: int) -> list[dict]:
-    """Gibt Fragen zurück, von denen jede n-te abstürzt oder abgelehnt wird."""
+    """Gibt Fragen zurück, von denen einige abstürzen oder abgelehnt werden."""
     rows = [dict(EXAMPLE) for _ in range(requests)]
     for number, row in enumerate(rows, start=1):
         if crash_every and number % crash_every == 0:
@@ -34,8 +34,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Fragen an den Preisdienst schicken")
     parser.add_argument("url")
     parser.add_argument("--requests", type=int, default=100)
-    parser.add_argument("--crash-every", type=int, default=0, help="jede n-te trifft den Fehler")
-    parser.add_argument("--reject-every", type=int, default=0, help="jede n-te ist ungültig")
+    parser.add_argument(
+        "--crash-every", type=int, default=0, help="jede fünfte bei 5 trifft den Fehler"
+    )
+    parser.add_argument(
+        "--reject-every", type=int, default=0, help="jede zweite bei 2 ist ungültig"
+    )
     options = parser.parse_args()
     if options.requests < 1:
         print("Es braucht mindestens eine Frage.", file=sys.stderr)
