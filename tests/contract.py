@@ -671,6 +671,8 @@ def from_git_and_dvc() -> Iterator[Ask]:
 JSON = {"Content-Type": "application/json"}
 FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--port", "{port}"]
 FLASK = ["python", "-m", "examples.flask_service.serve", "--port", "{port}"]
+MONITORED = ["python", "-m", "examples.monitoring_alerting.serve", "--workers", "2"]
+MONITORED += ["--port", "{port}"]
 STACK = process.ROOT / "examples" / "compose_stack"
 RAY = ["python:auto_scaling", "-m", "examples.auto_scaling.ray_service", "--port", "{port}"]
 GUNICORN = ["python", "-m", "gunicorn", "--config", "examples/flask_service/gunicorn_conf.py"]
@@ -710,6 +712,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "kubernetes_cluster": from_cluster,
     "load_balancing": through_haproxy,
     "auto_scaling": from_ray,
+    "monitoring_alerting": lambda: over_http(MONITORED),
     "service_logging": with_service_log,
     "drift_detection": seen_by_detector,
     "versioning_git_dvc": from_git_and_dvc,
