@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
-import skops.io
 
 from examples.experiment_tracking_mlflow.tracking import TRUSTED, mlflow, readable_errors
 from examples.price_model.predict import PriceModel
@@ -54,6 +53,9 @@ def open_model(folder: Path) -> tuple[PriceModel, float]:
 
     Nicht mit `mlflow.sklearn.load_model`: Das nimmt die Liste erlaubter Typen aus dem Modell.
     """
+    # Erst hier: Wer nur einen Alias setzt, wartet nicht auf diesen Import.
+    import skops.io
+
     found = check_description(folder)
     try:
         pipeline = skops.io.load(folder / "model.skops", trusted=TRUSTED)

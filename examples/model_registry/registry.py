@@ -52,6 +52,11 @@ class Registry:
         with readable_errors():
             return list(self.client.search_model_versions(query))
 
+    def check_new(self, label: str) -> None:
+        """Zwei Modelle mit demselben Namen in der Antwort ließen sich nicht mehr trennen."""
+        if self.labelled(label):
+            raise RegistryError(f"Ein Modell {label} gibt es schon; eine neue Nummer wählen.")
+
     def tag(self, number: str, tags: dict[str, str]) -> None:
         """Schreibt Tags an eine Version, der Reihe nach."""
         with readable_errors():
@@ -63,9 +68,7 @@ class Registry:
         with tempfile.TemporaryDirectory() as folder, readable_errors():
             run = self.client.get_run(run_id)
             label = run.data.tags.get("model_version", "")
-            # Zwei Modelle mit demselben Namen in der Antwort ließen sich nicht mehr trennen.
-            if self.labelled(label):
-                raise RegistryError(f"Ein Modell {label} gibt es schon; eine neue Nummer wählen.")
+            self.check_new(label)
             if run.outputs is None or not run.outputs.model_outputs:
                 raise RegistryError("Der Lauf enthält kein Modell.")
             model_id = run.outputs.model_outputs[0].model_id
@@ -82,7 +85,7 @@ class Registry:
                 self.client.create_registered_model(self.name)
             # Alle Tags in einem Aufruf: Eine Version ohne Prüfsumme gibt es so nie.
             return self.client.create_model_version(
-                self.name, source, run_id, tags | own, model_id=model_id
+                self.name, source, run_id, tags | own, model_id=model_id, await_creation_for=0
             ).version
 
     def approve(self, number: str, by: str, because: str, at: str) -> None:
@@ -175,13 +178,11 @@ def check_label(label: str) -> None:
         raise RegistryError(f"„{label}“ ist keine Modellversion wie 1.0.0.")
 
 
-def log_run(folder: Path, label: str | None, tags: dict, metrics: dict, experiment: str) -> str:
+def log_run(folder: Path, label: str, tags: dict, metrics: dict, experiment: str) -> str:
     """Legt ein fertig trainiertes Modell als Lauf ab; gibt dessen Kennung zurück."""
     metadata = load_metadata(folder)
     pipeline = joblib.load(folder / "price_model.joblib")
     measured = {"test_mae_usd": metadata["mae_usd"], "test_r2": metadata["r2"]} | metrics
-    label = label or metadata["model_version"]
-    check_label(label)
     tracking.connect(mlflow.get_tracking_uri(), experiment, create=True)
     with readable_errors(), mlflow.start_run(run_name=label) as run:
         origin = tracking.provenance(metadata["data_sha256"]) | {"model_version": label}
@@ -250,9 +251,11 @@ def run(given: argparse.Namespace) -> object:
         case "register":
             tags = dict(given.tag)
             metrics = {name: float(value) for name, value in given.metric}
-            run_id = given.run_id or log_run(
-                given.model_dir, given.model_version, tags, metrics, given.experiment
-            )
+            run_id = given.run_id
+            if run_id is None:
+                label = given.model_version or load_metadata(given.model_dir)["model_version"]
+                registry.check_new(label)  # vor dem Lauf, sonst bliebe der übrig
+                run_id = log_run(given.model_dir, label, tags, metrics, given.experiment)
             checks = {key: value for key, value in tags.items() if key[:6] == "check."}
             return {"version": registry.register(run_id, given.by, checks), "run_id": run_id}
         case "tag":
