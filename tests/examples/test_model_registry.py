@@ -131,7 +131,7 @@ def place(tmp_path_factory):
 def test_swap_under_load_loses_no_request_and_mixes_no_answer(place):
     code = f"print(json.dumps(swap.swap('{place.service}', registry, ['2', '1', '2', '1'])))"
     seen = json.loads(place.run(code))
-    assert seen["failed"] == 0 and seen["sent"] == seen["answered"] >= 500
+    assert seen["failed"] == 0 and seen["sent"] == seen["answered"] >= 300
     # Auf den Cent, und je Version genau ein Preis: keine Antwort aus zwei Modellen.
     for version, folder in {"1.0.0": ARTIFACTS, "1.1.0": place.folder / "candidate"}.items():
         bare = joblib.load(folder / "price_model.joblib").predict(pd.DataFrame([EXAMPLE]))[0]
