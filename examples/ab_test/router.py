@@ -18,7 +18,6 @@ from contextlib import asynccontextmanager
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import uvicorn
@@ -29,6 +28,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from examples.ab_test.assignment import CONTROL, TREATMENT, assign
 from examples.ab_test.guardrail import Guardrail, Limits, usable
+from examples.ab_test.options import above_zero, address, fraction, moment
 from examples.fastapi_service.app import BodyLimit, refuse, reject
 from examples.service_logging.middleware import accepted_id, pseudonym
 
@@ -341,49 +341,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def address(text: str) -> str:
-    """Liest die Adresse eines Dienstes."""
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise argparse.ArgumentTypeError(f"{text!r} ist keine Adresse wie http://127.0.0.1:8222.")
-    return text.rstrip("/")
-
-
-def fraction(text: str) -> float:
-    """Liest einen Anteil von 0 bis 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} ist kein Anteil von 0 bis 1.")
-    return number
-
-
-def moment(text: str) -> datetime:
-    """Liest einen Zeitpunkt; ohne Zone gilt UTC."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} ist kein Zeitpunkt nach ISO 8601.") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def above_zero(kind: type) -> type:
-    """Liest eine Zahl über null."""
-
-    def read(text: str) -> float:
-        try:
-            number = kind(text)
-        except ValueError:
-            number = 0
-        if not 0 < number < 1e9:
-            raise argparse.ArgumentTypeError(f"{text!r} ist keine Zahl über null.")
-        return number
-
-    return read
 
 
 def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
