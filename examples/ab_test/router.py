@@ -388,7 +388,7 @@ def serve(kind: type[Router] = Router) -> int:
         host=options.host,
         port=options.port,
         log_level="warning",
-        # Sonst glaubt uvicorn dem Header X-Forwarded-For, wer angerufen hat.
+        # Sonst glaubt uvicorn dem Header `X-Forwarded-For`, wer angerufen hat.
         proxy_headers=False,
     )
     return 0

@@ -116,7 +116,7 @@ def main() -> int:
     """Spielt eine Art von Versuchen durch."""
     parser = argparse.ArgumentParser(description="Versuche simulieren")
     parser.add_argument("kind", choices=list(KINDS))
-    parser.add_argument("--runs", type=above_zero(int), default=20_000)
+    parser.add_argument("--runs", type=above_zero(int), default=10_000)
     options = parser.parse_args()
     if not 100 <= options.runs <= 1_000_000:
         parser.error("--runs liegt zwischen 100 und 1000000.")
