@@ -43,7 +43,6 @@ def rows(path: Path) -> Iterator[dict]:
             yield row
 
 
-# [srm]
 def srm(control: int, treatment: int, expected_treatment: float) -> float:
     """Gibt den p-Wert des χ²-Tests zurück: Passen die Zahlen der Arme zum Anteil?"""
     total = control + treatment
@@ -53,9 +52,6 @@ def srm(control: int, treatment: int, expected_treatment: float) -> float:
         return float(np.allclose(expected, [control, treatment]))
     statistic = ((np.array([control, treatment]) - expected) ** 2 / expected).sum()
     return float(chdtrc(1, statistic))
-
-
-# [end srm]
 
 
 def units(exposures: list[dict], values: dict[str, float]) -> tuple[dict, float, int, int]:

@@ -22,7 +22,6 @@ from examples.price_model.predict import ModelMissingError, load_model
 from examples.price_model.schema import Stone
 
 
-# [size]
 def per_arm(variance: float, difference: float, alpha: float = 0.05, power: float = 0.8) -> int:
     """Gibt den Stichprobenumfang je Arm zurück.
 
@@ -30,9 +29,6 @@ def per_arm(variance: float, difference: float, alpha: float = 0.05, power: floa
     """
     quantiles = NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(power)
     return math.ceil(quantiles**2 * variance / difference**2)
-
-
-# [end size]
 
 
 def proportion(base: float, target: float, alpha: float, power: float) -> dict:

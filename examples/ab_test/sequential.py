@@ -36,7 +36,6 @@ def crossing(limits: list[float]) -> float:
     return float(1 - inside)
 
 
-# [boundaries]
 def boundaries(looks: int, alpha: float = 0.05, kind: str = "obrien_fleming") -> list[float]:
     """Gibt je Blick die Grenze für |z| zurück; zusammen irren sie mit Wahrscheinlichkeit alpha.
 
@@ -53,10 +52,6 @@ def boundaries(looks: int, alpha: float = 0.05, kind: str = "obrien_fleming") ->
     return [float(value) for value in constant * shape]
 
 
-# [end boundaries]
-
-
-# [msprt]
 def always_valid(z: np.ndarray, variance: np.ndarray, tau: float) -> np.ndarray:
     """Gibt den p-Wert des mSPRT zurück, gültig bei jedem Blick, auch ohne Plan.
 
@@ -65,9 +60,6 @@ def always_valid(z: np.ndarray, variance: np.ndarray, tau: float) -> np.ndarray:
     spread = variance + tau**2
     evidence = np.sqrt(variance / spread) * np.exp(z**2 * tau**2 / (2 * spread))
     return np.minimum(1, 1 / evidence)
-
-
-# [end msprt]
 
 
 def main() -> int:
