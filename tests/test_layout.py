@@ -39,6 +39,7 @@ PORTS = {
     "experiment_tracking_mlflow": {8211, 8212},
     "monitoring_alerting": set(range(8225, 8231)),
     "model_registry": {8231, 8232, 8233, 8234},
+    "ab_test": {8221, 8222, 8223, 8224},
 }
 PORT = re.compile(r"\b8[12]\d\d\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users)/|[A-Z]:\\Users|file://")
