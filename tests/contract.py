@@ -22,6 +22,7 @@ import httpx
 import huggingface_hub
 import joblib
 import pandas as pd
+import skops.io
 from streamlit.testing.v1 import AppTest
 
 import process
@@ -168,6 +169,22 @@ def from_tracked_run() -> Iterator[Ask]:
         process.output([*store, "save", folder])
         with over_lines([*store, "answer", folder]) as ask:
             yield ask
+
+
+@contextmanager
+def from_offline_run() -> Iterator[Ask]:
+    """Das Modell des Falls, in einem Offline-Lauf von W&B abgelegt und daraus geholt."""
+    require_environment("experiment_tracking_wandb")
+    store = ["python:experiment_tracking_wandb", "-m", "examples.experiment_tracking_wandb.store"]
+    with tempfile.TemporaryDirectory() as folder:
+        process.output([*store, "save", folder])
+        process.output([*store, "fetch", folder, f"{folder}/model"])
+        pipeline = skops.io.load(f"{folder}/model/{skops_store.MODEL}", trusted=skops_store.TRUSTED)
+    model = PriceModel(
+        lambda stones: pipeline.predict(pd.DataFrame([stone.model_dump() for stone in stones])),
+        load_metadata()["model_version"],
+    )
+    yield checked(model)
 
 
 @contextmanager
@@ -700,6 +717,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "drift_detection": with_drift_log,
     "versioning_git_dvc": from_git_and_dvc,
     "experiment_tracking_mlflow": from_tracked_run,
+    "experiment_tracking_wandb": from_offline_run,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
