@@ -175,10 +175,13 @@ def from_tracked_run() -> Iterator[Ask]:
 def from_offline_run() -> Iterator[Ask]:
     """Das Modell des Falls, in einem Offline-Lauf von W&B abgelegt und daraus geholt."""
     require_environment("experiment_tracking_wandb")
-    store = ["python:experiment_tracking_wandb", "-m", "examples.experiment_tracking_wandb.store"]
+    python, package = (
+        ["python:experiment_tracking_wandb", "-m"],
+        "examples.experiment_tracking_wandb",
+    )
     with tempfile.TemporaryDirectory() as folder:
-        process.output([*store, "save", folder])
-        process.output([*store, "fetch", folder, f"{folder}/model"])
+        process.output([*python, f"{package}.store", folder])
+        process.output([*python, f"{package}.fetch", folder, f"{folder}/model"])
         pipeline = skops.io.load(f"{folder}/model/{skops_store.MODEL}", trusted=skops_store.TRUSTED)
     model = PriceModel(
         lambda stones: pipeline.predict(pd.DataFrame([stone.model_dump() for stone in stones])),

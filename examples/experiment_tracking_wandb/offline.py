@@ -13,7 +13,7 @@ os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 import wandb
 from wandb.errors import UsageError
 
-PROJECT = "price"
+PROJECT, MODEL_ARTIFACT = "price", "price-model"
 ALLOWED = {"learning_rate", "max_iter", "train_rows", "seed"}
 ALLOWED |= {"git_commit", "git_dirty", "data_sha256", "model_version"}
 # Ohne diese Angaben schreibt W&B Rechnername, Befehlszeile, Pfade, Pakete und Konsole mit.

@@ -104,7 +104,7 @@ def test_best_run_holds_origin_model_and_table(searched, data, tmp_path):
     again = retrained(chosen, data)
     missed = (data[5] - again.predict(data[4])).abs()
     assert best["metrics"]["test_mae_usd"] == pytest.approx(missed.mean(), abs=1e-6)
-    output("store", "fetch", folder, tmp_path)
+    output("fetch", folder, tmp_path)
     model = skops.io.load(tmp_path / MODEL, trusted=TRUSTED)
     assert abs(model.predict(data[4]) - again.predict(data[4])).max() < 0.01
     (path,) = folder.glob("wandb/offline-run-*/files/media/table/*.table.json")
@@ -124,9 +124,9 @@ def test_changed_or_lost_artifact_is_noticed(searched, tmp_path):
     original = staged.read_bytes()
     staged.write_bytes(original + b"x")
     try:
-        changed = refused("store", "fetch", folder, tmp_path / "out")
+        changed = refused("fetch", folder, tmp_path / "out")
         staged.unlink()
-        lost = refused("store", "fetch", folder, tmp_path / "out")
+        lost = refused("fetch", folder, tmp_path / "out")
     finally:
         staged.write_bytes(original)
     assert changed == "model.skops wurde seit dem Lauf verändert."
@@ -140,15 +140,12 @@ def test_killed_run_keeps_only_what_was_flushed(tmp_path):
     assert often == {"logged": 5, "kept": 5, "finished": False}
 
 
-def test_offline_has_neither_versions_nor_backward_steps(tmp_path):
-    found = ask("mistakes", "server_only", tmp_path)
-    assert found == {
-        "digest": 32,
-        "version": "ArtifactNotLoggedError",
-        "use_artifact": "TypeError",
-    }
-    assert ask("mistakes", "backwards", tmp_path) == {"steps": [10, 20, 30]}
-    assert {run["name"] for run in ask("summary", tmp_path)} == {"server only", "backwards"}
+def test_offline_has_neither_versions_nor_backward_steps(probe):
+    runs = {run["name"]: run for run in ask("summary", probe[0])}
+    assert [step for step, _ in runs["backwards"]["curve"]] == [10, 20, 30]
+    assert runs["server only"]["artifacts"] == {"notes": ["candidate", "latest"]}
+    found = {"digest": 32, "version": "ArtifactNotLoggedError", "use_artifact": "TypeError"}
+    assert probe[1] == found
 
 
 def test_secret_is_kept_out_only_by_the_list(tmp_path):
@@ -209,7 +206,7 @@ def test_online_without_key_stops_before_training(tmp_path):
 def test_programs_fail_in_one_german_line(tmp_path):
     empty = tmp_path / "empty"
     assert refused("summary", empty) == "Unter empty/wandb/ liegt kein Offline-Lauf."
-    lacking = refused("store", "fetch", empty, tmp_path / "out")
+    lacking = refused("fetch", empty, tmp_path / "out")
     assert lacking == "In empty/ liegt kein Lauf mit einem Modell."
     assert refused("disclose", empty, "best") == "Unter empty/ gibt es keinen Lauf best."
     (tmp_path / "wandb" / "offline-run-x").mkdir(parents=True)
@@ -245,18 +242,25 @@ def isolated(*command: object, env: dict | None = None) -> int:
     return counted["Ip:OutNoRoutes"] + counted["Tcp:ActiveOpens"] + counted["Udp:OutDatagrams"]
 
 
-def test_no_connection_is_even_attempted(tmp_path):
-    package = f"examples.{SLUG}"
-    assert isolated(f"{package}.mistakes", "server_only", tmp_path) == 0
-    assert isolated(f"{package}.summary", tmp_path) == 0
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory, environment):
+    """Zwei kleine Läufe, ohne Netz geschrieben: (Ordner, Antworten ohne Server, Versuche)."""
+    folder = tmp_path_factory.mktemp("probe")
+    module = f"examples.{SLUG}.mistakes"
+    return folder, ask("mistakes", "server_only", folder), isolated(module, "backwards", folder)
+
+
+def test_no_connection_is_even_attempted(probe):
+    folder, _, attempts = probe
+    summary = f"examples.{SLUG}.summary"
+    assert attempts == 0
+    assert isolated(summary, folder) == 0
     # Die Zählung sieht wirklich etwas: Mit Nutzungsmeldungen will schon der Leser hinaus.
-    reporting = {"WANDB_ERROR_REPORTING": "true"}
-    assert isolated(f"{package}.summary", tmp_path, env=reporting) > 0
+    assert isolated(summary, folder, env={"WANDB_ERROR_REPORTING": "true"}) > 0
 
 
-def test_watch_counts_and_names_who_was_meant(tmp_path):
-    ask("mistakes", "backwards", tmp_path)
-    command = ["--port", free_port(), "--", "-m", f"examples.{SLUG}.summary", tmp_path]
+def test_watch_counts_and_names_who_was_meant(probe):
+    command = ["--port", free_port(), "--", "-m", f"examples.{SLUG}.summary", probe[0]]
     assert ask("watch", *command) == {"exit": 0, "attempts": 0, "asked": []}
     told = ask("watch", *command, env={"WANDB_ERROR_REPORTING": "true"})
     assert told["attempts"] > 0 and told["asked"] == ["api.forge.coreweave.com:443"]
