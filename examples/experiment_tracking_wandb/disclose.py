@@ -1,4 +1,4 @@
-"""Was `wandb sync` aus einem Offline-Lauf hochladen würde, ohne etwas hochzuladen."""
+"""Was `wandb sync` aus einem Offline-Lauf hochladen würde, ohne es zu tun."""
 
 import argparse
 import sys
@@ -19,7 +19,8 @@ def disclose(path: Path) -> dict:
         if file.is_file()
     }
     artifacts = {
-        f"{artifact['name']}/{entry['path']}": int(entry["size"])
+        # Der Name der Tabelle enthält die Kennung des Laufs.
+        f"{artifact['name'].replace(run['run_id'], '…')}/{entry['path']}": int(entry["size"])
         for artifact in summary.of_type(entries, "artifact")
         for entry in artifact["manifest"]["contents"]
     }
@@ -46,7 +47,7 @@ def latest(folder: Path, name: str) -> Path:
 
 
 def main() -> int:
-    """Nennt als JSON, was der Lauf preisgäbe."""
+    """Nennt als JSON, was den Rechner verließe."""
     parser = argparse.ArgumentParser(description="Was ein Abgleich mit W&B hochladen würde")
     parser.add_argument("folder", type=Path, help="der Ordner mit wandb/")
     parser.add_argument("name", help="Name des Laufs")

@@ -16,7 +16,7 @@ VALUES = 5
 
 
 def careless(folder: Path, password: str) -> dict:
-    """Ein Lauf mit allen Vorgaben und einem Passwort in der config: Wo steht es danach?"""
+    """Ein Lauf mit allen Vorgaben und einem Passwort in `config`: Wo steht es danach?"""
     offline.connect(folder)
     settings = wandb.Settings(silent=True)
     config = {"max_iter": 40, "db_password": password}
@@ -24,6 +24,7 @@ def careless(folder: Path, password: str) -> dict:
     with wandb.init(name="careless", config=config, **project) as run:
         run.log({"mae_usd": 400.0})
         print("Training beginnt", file=sys.stderr)
+    wandb.teardown()  # erst danach steht sicher alles auf der Platte
     place = summary.logs(folder)[-1].parent
     secret = password.encode()
     found = [file for file in place.rglob("*") if file.is_file() and secret in file.read_bytes()]
@@ -46,6 +47,7 @@ def backwards(folder: Path) -> dict:
     with offline.run(folder, "backwards", {}) as run:
         for step in (10, 20, 30, 15):
             run.log({"mae_usd": float(step)}, step=step)
+    wandb.teardown()
     return {"steps": [step for step, _ in summary.summarise(summary.logs(folder)[-1])["curve"]]}
 
 

@@ -27,7 +27,7 @@ def listen(server: socket.socket, asked: list[str]) -> None:
                 line = connection.recv(1000).decode("latin-1").split("\r\n")[0]
             except OSError:
                 line = ""
-            # „CONNECT host:443 HTTP/1.1“
+            # Die erste Zeile ist `CONNECT host:443 HTTP/1.1`.
             asked.append(line.split(" ")[1] if line.startswith("CONNECT ") else line)
 
 

@@ -216,7 +216,7 @@ def test_programs_fail_in_one_german_line(tmp_path):
 
 
 def isolated(*command: object, env: dict | None = None) -> int:
-    """Zählt im eigenen Netz, was hinaus wollte: TCP, UDP und Pakete ohne Weg."""
+    """Zählt im eigenen Netz, was hinaus wollte: Verbindungen und Pakete ohne Weg."""
     if sys.platform != "linux":
         skip_or_fail("Netz-Namensräume gibt es nur auf Linux.")
     rights = [] if os.geteuid() == 0 else ["--map-root-user"]
