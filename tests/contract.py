@@ -22,6 +22,7 @@ import httpx
 import huggingface_hub
 import joblib
 import pandas as pd
+import skops.io
 from streamlit.testing.v1 import AppTest
 
 import process
@@ -169,6 +170,25 @@ def from_tracked_run() -> Iterator[Ask]:
         process.output([*store, "save", folder])
         with over_lines([*store, "answer", folder]) as ask:
             yield ask
+
+
+@contextmanager
+def from_offline_run() -> Iterator[Ask]:
+    """Das Modell des Falls, in einem Offline-Lauf von W&B abgelegt und daraus geholt."""
+    require_environment("experiment_tracking_wandb")
+    python, package = (
+        ["python:experiment_tracking_wandb", "-m"],
+        "examples.experiment_tracking_wandb",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        process.output([*python, f"{package}.store", folder])
+        process.output([*python, f"{package}.fetch", folder, f"{folder}/model"])
+        pipeline = skops.io.load(f"{folder}/model/{skops_store.MODEL}", trusted=skops_store.TRUSTED)
+    model = PriceModel(
+        lambda stones: pipeline.predict(pd.DataFrame([stone.model_dump() for stone in stones])),
+        load_metadata()["model_version"],
+    )
+    yield checked(model)
 
 
 @contextmanager
@@ -763,6 +783,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "experiment_tracking_mlflow": from_tracked_run,
     "model_registry": from_registry,
     "ab_test": through_router,
+    "experiment_tracking_wandb": from_offline_run,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}

@@ -40,6 +40,7 @@ PORTS = {
     "monitoring_alerting": set(range(8225, 8231)),
     "model_registry": {8231, 8232, 8233, 8234},
     "ab_test": {8221, 8222, 8223, 8224},
+    "experiment_tracking_wandb": {8245, 8246},
 }
 PORT = re.compile(r"\b8[12]\d\d\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users)/|[A-Z]:\\Users|file://")
