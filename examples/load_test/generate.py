@@ -100,8 +100,12 @@ async def exchange(connection: tuple, request: bytes) -> tuple[str, bytes, bool]
 def arrivals(rate: float, seconds: float, kind: str = "regular", seed: int = 7) -> list[float]:
     """Ankunftszeiten, die von keiner Antwort abhängen: in festem Abstand oder zufällig."""
     chance = random.Random(seed)
-    gaps = (chance.expovariate(rate) if kind == "poisson" else 1 / rate for _ in itertools.count())
-    return list(itertools.takewhile(lambda due: due < seconds, itertools.accumulate(gaps)))
+    times = {
+        # Gezählt statt aufaddiert: Sonst entscheidet ein Rundungsfehler über die letzte Frage.
+        "regular": (number / rate for number in itertools.count()),
+        "poisson": itertools.accumulate(chance.expovariate(rate) for _ in itertools.count()),
+    }
+    return list(itertools.takewhile(lambda due: due < seconds, times[kind]))
 
 
 async def open_load(

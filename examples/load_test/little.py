@@ -1,4 +1,4 @@
-"""Das Gesetz von Little am Lauf: L zählt ein zweiter Prozess im Dienst, λ und W der Generator.
+"""Das Gesetz von Little am Lauf: Ein zweiter Prozess zählt im Dienst, der Generator misst.
 
 Aufruf: python -m examples.load_test.little URL --rate 80 --seconds 5
 """
@@ -58,7 +58,7 @@ async def measure(url: str, rate: float, seconds: float) -> dict:
 
 
 def main() -> None:
-    """Startet den Beobachter, gibt Last und zeigt L und λW als JSON."""
+    """Startet den Beobachter, gibt Last und zeigt beide Seiten als JSON."""
     parser = argparse.ArgumentParser(description="Little nachmessen")
     parser.add_argument("url")
     parser.add_argument("--rate", type=positive, default=80)

@@ -1,9 +1,9 @@
 """Dieselbe Last mit locust: Käufer, die fragen, auf die Antwort warten und Abstand halten.
 
 Aufruf: locust -f examples/load_test/locustfile.py --headless --users 4 --run-time 5s --host URL
-PER_SECOND: höchstens so viele Fragen je Käufer; REQUESTS: nach so vielen ist Schluss;
-LATENCIES: Datei für jede einzelne Latenz; SLO_P99_MS: Liegt das 99. Perzentil darüber, endet
-locust mit 1.
+In der Umgebung: `PER_SECOND`, höchstens so viele Fragen je Käufer; `REQUESTS`, nach so vielen
+ist Schluss; `LATENCIES`, Datei für jede einzelne Latenz; `SLO_P99_MS`, liegt das 99. Perzentil
+darüber, so endet locust mit 1.
 """
 
 import json

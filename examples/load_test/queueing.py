@@ -1,4 +1,4 @@
-"""Die Warteschlange vor einem Platz: vorausgerechnet, ohne einen Dienst zu fragen.
+"""Die Warteschlange vor einem Platz, gerechnet, ohne einen Dienst zu fragen.
 
 Aufruf: python -m examples.load_test.queueing {formula,spread}
 """

@@ -1,6 +1,6 @@
 """Wo die Rechenzeit einer Anfrage bleibt: Schicht um Schicht, dazu ein Profil.
 
-Aufruf: python -m examples.load_test.where --engine onnx [--profile]
+Aufruf: python -m examples.load_test.where [--engine sklearn] [--profile]
 Gemessen wird Rechenzeit, nicht Uhrzeit: Was der Rechner nebenbei tut, zählt nicht mit.
 """
 
@@ -87,7 +87,7 @@ async def layers(engine: str, rounds: int) -> dict[str, float]:
 
 
 def profile(engine: str, rounds: int) -> dict[str, float]:
-    """Anteile an der Rechenzeit nach Paket, aus cProfile.
+    """Anteile an der Rechenzeit nach Paket, aus `cProfile`.
 
     Es misst jeden Funktionsaufruf und verteuert damit Code, der aus vielen kleinen besteht.
     """

@@ -127,7 +127,7 @@ def test_short_runs_scatter_more():
 
 
 def test_arrivals_do_not_depend_on_answers():
-    assert generate.arrivals(4, 1.1) == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert generate.arrivals(4, 1) == [0, 0.25, 0.5, 0.75]
     times = generate.arrivals(100, 100, "poisson")
     assert len(times) == pytest.approx(10_000, rel=0.05) and times == sorted(times)
     assert (
@@ -148,10 +148,11 @@ def test_only_the_open_generator_sees_a_stall(seat, tmp_path):
     assert repaired["p99_ms"] > 800 and repaired["n"] >= blind["n"] + 48
 
 
-def test_little_holds(seat):
-    command = ["python", "-m", "examples.load_test.little", seat, "--rate", "80", "--seconds", "3"]
+def test_little_holds_even_through_a_stall(seat):
+    slow_down(seat, after=50, seconds=1)
+    command = ["python", "-m", "examples.load_test.little", seat, "--rate", "60", "--seconds", "3"]
     found = json.loads(process.output(command))
-    assert found["relative_error"] < 0.25 and found["counted"] > 1
+    assert found["relative_error"] < 0.25 and found["counted"] > 5
 
 
 def test_saturation(seat):
@@ -247,7 +248,7 @@ def test_mistakes_are_german_sentences(arguments, word):
 def test_nobody_answers_is_a_missed_goal():
     url = f"http://127.0.0.1:{free_port()}"
     code, said = exit_code(url, "--rate", 20, "--seconds", 1, "--slo-p99-ms", 100)
-    assert code == generate.MISSED and '"failed": 19' in said and "scheiterten" in said
+    assert code == generate.MISSED and '"failed": 20' in said and "scheiterten" in said
 
 
 def test_locust_agrees_and_turns_red(seat, tmp_path):
