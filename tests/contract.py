@@ -4,11 +4,13 @@ Eine neue Variante ist ein Eintrag in `VARIANTS`: ein Kontextmanager, der `ask` 
 `ask(payload)` gibt (Preise, Modellversion) zurück oder wirft `Rejected`.
 """
 
+import asyncio
 import json
 import os
 import secrets
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -35,6 +37,7 @@ from examples.drift_detection.detector import read as read_rows
 from examples.huggingface_space import access as huggingface_access
 from examples.huggingface_space import assemble
 from examples.joblib_model import store as joblib_store
+from examples.load_test import generate
 from examples.pickle_model import signed, skops_store
 from examples.pickle_model import store as pickle_store
 from examples.price_model.predict import ARTIFACTS, PriceModel, load_metadata, load_model
@@ -692,6 +695,42 @@ def through_haproxy() -> Iterator[Ask]:
 
 
 @contextmanager
+def through_load_generator() -> Iterator[Ask]:
+    """Der Dienst unter Last: Ein Generator gibt sie, ein zweiter stellt die Fragen."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = ["python", "-m", "uvicorn", "examples.load_test.service:app", "--port", port]
+    service = process.serve(command, f"{url}/health/ready", env={"SEAT_SECONDS": "0.001"})
+    load = [sys.executable, "-m", "examples.load_test.generate", url, "--rate", "20"]
+    crowd = subprocess.Popen([*load, "--seconds", "3600", "--quiet"], cwd=process.ROOT)
+
+    async def answer(body: bytes) -> generate.Sample:
+        target = generate.Target(url, timeout=30)
+        sample = await target.ask(body, 0, asyncio.get_running_loop().time())
+        target.close()
+        return sample
+
+    def ask(payload: object) -> tuple[list[float], str]:
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        sample = asyncio.run(answer(body))
+        content = json.loads(sample.answer)
+        if sample.status.startswith("4"):
+            problems = [(p["field"], p["reason"]) for p in content["detail"]]
+            raise Rejected(problems, int(sample.status))
+        assert sample.status == "200" and crowd.poll() is None
+        answers = content if isinstance(content, list) else [content]
+        (version,) = {answer["model_version"] for answer in answers}
+        return [answer["price_usd"] for answer in answers], version
+
+    try:
+        yield ask
+    finally:
+        crowd.kill()
+        crowd.wait()
+        service.stop()
+
+
+@contextmanager
 def from_git_and_dvc() -> Iterator[Ask]:
     """Der Dienst mit einem Modell aus dem Klon: trainiert, hochgeschoben, mit DVC geholt."""
     require_environment("versioning_git_dvc")
@@ -774,6 +813,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "docker_image": from_container,
     "compose_stack": through_load_balancer,
     "kubernetes_cluster": from_cluster,
+    "load_test": through_load_generator,
     "load_balancing": through_haproxy,
     "auto_scaling": from_ray,
     "monitoring_alerting": lambda: over_http(MONITORED),
@@ -792,5 +832,6 @@ HTTP_SERVICES = (
     *("kubernetes_cluster", "load_balancing", "auto_scaling", "service_logging"),
     *("drift_detection", "model_registry"),
     *("drift_detection", "ab_test"),
+    *("kubernetes_cluster", "load_test", "load_balancing", "auto_scaling", "service_logging"),
 )
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP_SERVICES)]

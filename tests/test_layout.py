@@ -31,6 +31,7 @@ PORTS = {
     "docker_image": {8131, 8132, 8133},
     "compose_stack": {8141, 8142, 8143},
     "kubernetes_cluster": {8151, 8152, 8153},
+    "load_test": {8241, 8242, 8243, 8244},
     "load_balancing": set(range(8161, 8169)),
     "auto_scaling": {8171, 8172, 8173, 8174},
     "drift_detection": {8201, 8202},
