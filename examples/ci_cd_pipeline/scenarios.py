@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from examples.price_model.data import TARGET, load_diamonds, split
+from examples.ci_cd_pipeline import TARGET
 from examples.price_model.predict import ARTIFACTS, ModelMissingError, load_metadata
 
 APP = "examples.fastapi_service.metered:app"
@@ -53,21 +53,40 @@ def spoiled(table: pd.DataFrame) -> pd.DataFrame:
 
 def prepare(folder: Path, scenario: str) -> dict:
     """Schreibt die Lage nach `folder` und gibt die Einstellungen zurück."""
+    clean, testset = folder / "clean.csv", folder / "testset.csv"
     folder.mkdir(parents=True, exist_ok=True)
-    table, _ = load_diamonds()
-    X_train, X_test, y_train, y_test = split(table)
-    stones = X_train.assign(**{TARGET: y_train})
-    testset = folder / "testset.csv"
-    if not testset.exists():
-        X_test.assign(**{TARGET: y_test}).to_csv(testset, index=False)
-    stones = spoiled(stones) if scenario == "broken_data" else stones
-    stones.to_csv(folder / "stones.csv", index=False)
+    if not clean.exists():
+        first_delivery(clean, testset)
+    if scenario == "broken_data":
+        spoiled(pd.read_csv(clean)).to_csv(folder / "stones.csv", index=False)
+    else:
+        shutil.copy(clean, folder / "stones.csv")
     if not (folder / "champion" / "metadata.json").exists():
         load_metadata(ARTIFACTS)
         shutil.copytree(ARTIFACTS, folder / "champion")
     settings = SCENARIOS[scenario]
     (folder / "settings.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    if scenario == "hasty":
+        renamed(folder / "champion", folder / "candidate", settings["model_version"])
     return settings
+
+
+def first_delivery(clean: Path, testset: Path) -> None:
+    """Schreibt Trainingsdaten und Prüfsatz des Falls."""
+    # Erst hier: Der Datensatz bringt eine ganze Zeichenbibliothek mit.
+    from examples.price_model.data import load_diamonds, split
+
+    X_train, X_test, y_train, y_test = split(load_diamonds()[0])
+    X_test.assign(**{TARGET: y_test}).to_csv(testset, index=False)
+    X_train.assign(**{TARGET: y_train}).to_csv(clean, index=False)
+
+
+def renamed(source: Path, target: Path, version: str) -> None:
+    """Dasselbe Modell unter neuer Version: Geändert hat der Commit nur den Dienst."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
+    metadata = load_metadata(source) | {"model_version": version}
+    (target / "metadata.json").write_text(json.dumps(metadata, indent=2), encoding="utf-8")
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """Nutzer, die ununterbrochen nach Preisen fragen, und eine Adresse, unter der gezählt wird.
 
-Starten: python -m examples.ci_cd_pipeline.users ROUTER --port 8239 --rate 60
+Starten: python -m examples.ci_cd_pipeline.users ROUTER --port 8239 --rate 40
 GET / nennt gesendete, beantwortete und gescheiterte Fragen und welche Version geantwortet hat.
 """
 
@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Nutzer, die ununterbrochen fragen.")
     parser.add_argument("router", help="Adresse, die sie fragen")
     parser.add_argument("--port", type=int, default=8239, help="hier stehen die Zähler")
-    parser.add_argument("--rate", type=float, default=60, help="höchstens so oft je Sekunde")
+    parser.add_argument("--rate", type=float, default=40, help="höchstens so oft je Sekunde")
     options = parser.parse_args()
     arguments = (options.router, options.rate)
     threading.Thread(target=ask_forever, args=arguments, daemon=True).start()
