@@ -256,6 +256,17 @@ def through_router() -> Iterator[Ask]:
 
 
 @contextmanager
+def from_slot() -> Iterator[Ask]:
+    """Ein Platz der Zielumgebung, auf dem ein Modellordner läuft, ohne Docker."""
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = {"model": str(ARTIFACTS), "model_version": load_metadata()["model_version"]}
+        (Path(folder) / "production.json").write_text(json.dumps(wanted), encoding="utf-8")
+        command = ["python", "-m", "examples.ci_cd_pipeline.slots", folder]
+        with over_http([*command, "--slot", "production={port}"]) as ask:
+            yield ask
+
+
+@contextmanager
 def asking(url: str) -> Iterator[Ask]:
     """Ein Client für einen Dienst, der schon läuft."""
     client = httpx.Client(base_url=url, timeout=30)
@@ -715,6 +726,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "drift_detection": with_drift_log,
     "versioning_git_dvc": from_git_and_dvc,
     "experiment_tracking_mlflow": from_tracked_run,
+    "ci_cd_pipeline": from_slot,
     "ab_test": through_router,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
@@ -722,6 +734,6 @@ REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras
 HTTP_SERVICES = (
     *("flask_service", "fastapi_service", "docker_image", "compose_stack"),
     *("kubernetes_cluster", "load_balancing", "auto_scaling", "service_logging"),
-    *("drift_detection", "ab_test"),
+    *("drift_detection", "ab_test", "ci_cd_pipeline"),
 )
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP_SERVICES)]

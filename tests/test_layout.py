@@ -37,6 +37,7 @@ PORTS = {
     "versioning_git_dvc": {8205},
     "service_logging": {8215, 8216, 8217},
     "experiment_tracking_mlflow": {8211, 8212},
+    "ci_cd_pipeline": {8235, 8236, 8237, 8238, 8239},
     "ab_test": {8221, 8222, 8223, 8224},
 }
 PORT = re.compile(r"\b8[12]\d\d\b")
