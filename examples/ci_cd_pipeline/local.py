@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 ZIZMOR = ["--offline", "--pedantic", "--no-progress", "--format", "json"]
 STEP = re.compile(r"(✅|❌)\s+(?:Success|Failure) - Main ([^\[]+)")
-SAID = re.compile(r"^\[[^\]]+\]\s+\| (?!\w+ +grün$|\w+ +rot$)(.*)")
+SAID = re.compile(r"^(?:\[[^\]]+\]\s+)?\| (?!\w+ +grün$|\w+ +rot$)(.*)")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 JOB = re.compile(r"🏁\s+Job (\w+)")
 
