@@ -18,7 +18,6 @@ from contextlib import asynccontextmanager
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import uvicorn
@@ -29,6 +28,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from examples.ab_test.assignment import CONTROL, TREATMENT, assign
 from examples.ab_test.guardrail import Guardrail, Limits, usable
+from examples.ab_test.options import above_zero, address, fraction, moment
 from examples.fastapi_service.app import BodyLimit, refuse, reject
 from examples.service_logging.middleware import accepted_id, pseudonym
 
@@ -109,7 +109,6 @@ class Router:
         self.journal = Journal(options.log, options.at)
         self.client = httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=500))
 
-    # [predict]
     async def predict(self, body: bytes, user: str | None, identity: str) -> tuple[Answer, str]:
         """Beantwortet eine Frage; gibt die Antwort und den Arm zurück, der sie gab."""
         if self.mode == "shadow":
@@ -136,9 +135,6 @@ class Router:
                 self.observe(arm, answer)
         return answer, served_by
 
-    # [end predict]
-
-    # [expose]
     def expose(
         self, user: str, identity: str, arm: str, served_by: str, share: float, version: str
     ) -> None:
@@ -155,8 +151,6 @@ class Router:
             request_id=identity,
         )
 
-    # [end expose]
-
     async def ask(self, arm: str, body: bytes, identity: str) -> Answer:
         """Fragt einen Arm; was dabei schiefgeht, wird zu einem 503."""
         started = time.perf_counter()
@@ -172,7 +166,6 @@ class Router:
         self.versions[arm] = answer.version or self.versions[arm]
         return answer
 
-    # [observe]
     def observe(self, arm: str, answer: Answer) -> None:
         """Zählt ein Ergebnis und rollt zurück, sobald das Fenster eine Grenze reißt."""
         self.counts[arm]["failed"] += not answer.ok
@@ -186,8 +179,6 @@ class Router:
             self.share = 0.0
             self.rollback = self.journal.write("rollback", experiment=self.salt, reason=reason)
             logger.error("Rollback: %s", reason)
-
-    # [end observe]
 
     def copied(self, user: str | None, identity: str) -> bool:
         """Bekommt der Schatten diese Frage? Ohne Kennung entscheidet die der Anfrage."""
@@ -343,49 +334,6 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def address(text: str) -> str:
-    """Liest die Adresse eines Dienstes."""
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise argparse.ArgumentTypeError(f"{text!r} ist keine Adresse wie http://127.0.0.1:8222.")
-    return text.rstrip("/")
-
-
-def fraction(text: str) -> float:
-    """Liest einen Anteil von 0 bis 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} ist kein Anteil von 0 bis 1.")
-    return number
-
-
-def moment(text: str) -> datetime:
-    """Liest einen Zeitpunkt; ohne Zone gilt UTC."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} ist kein Zeitpunkt nach ISO 8601.") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def above_zero(kind: type) -> type:
-    """Liest eine Zahl über null."""
-
-    def read(text: str) -> float:
-        try:
-            number = kind(text)
-        except ValueError:
-            number = 0
-        if not 0 < number < 1e9:
-            raise argparse.ArgumentTypeError(f"{text!r} ist keine Zahl über null.")
-        return number
-
-    return read
-
-
 def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Liest die Befehlszeile."""
     parser = argparse.ArgumentParser(description="Router vor zwei Modellversionen")
@@ -431,7 +379,7 @@ def serve(kind: type[Router] = Router) -> int:
         host=options.host,
         port=options.port,
         log_level="warning",
-        # Sonst glaubt uvicorn dem Header X-Forwarded-For, wer angerufen hat.
+        # Sonst glaubt uvicorn dem Header `X-Forwarded-For`, wer angerufen hat.
         proxy_headers=False,
     )
     return 0

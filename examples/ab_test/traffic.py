@@ -18,12 +18,10 @@ from pathlib import Path
 
 import httpx
 
-from examples.ab_test.router import above_zero, address
+from examples.ab_test import TOLERANCE
+from examples.ab_test.options import above_zero, address
 from examples.load_balancing.load import summary
 from examples.price_model.data import load_diamonds, split
-
-# Verkauft wird, wenn das Angebot höchstens so weit vom wahren Preis entfernt ist.
-TOLERANCE = 0.10
 
 
 def visits(users: int, per_user: int, first: int, seed: int) -> list[dict]:
@@ -79,6 +77,7 @@ def outcome(visit: dict, price: float) -> dict:
         "request_id": visit["request_id"],
         "sold": bool(error <= TOLERANCE * visit["value_usd"]),
         "error_usd": round(error, 2),
+        "value_usd": visit["value_usd"],
     }
 
 
