@@ -79,7 +79,7 @@ def lint(workflows: list[str]) -> int:
 def brief(line: str) -> str:
     """Eine Meldung von actionlint mit Zeile, ohne Pfad und ohne die Ratschläge dahinter."""
     line = re.sub(r".*?:(\d+):\d+: ", r"Zeile \1: ", line)
-    return re.split(r"\. (?=available|update)|: https", line)[0]
+    return re.split(r"\. (?=available|update|use )|: https", line)[0]
 
 
 def called(name: str, *arguments: str) -> subprocess.CompletedProcess:
