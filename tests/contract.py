@@ -293,6 +293,17 @@ def through_router() -> Iterator[Ask]:
 
 
 @contextmanager
+def from_slot() -> Iterator[Ask]:
+    """Ein Platz der Zielumgebung, auf dem ein Modellordner läuft, ohne Docker."""
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = {"model": str(ARTIFACTS), "model_version": load_metadata()["model_version"]}
+        (Path(folder) / "production.json").write_text(json.dumps(wanted), encoding="utf-8")
+        command = ["python", "-m", "examples.ci_cd_pipeline.slots", folder]
+        with over_http([*command, "--slot", "production={port}"]) as ask:
+            yield ask
+
+
+@contextmanager
 def asking(url: str) -> Iterator[Ask]:
     """Ein Client für einen Dienst, der schon läuft."""
     client = httpx.Client(base_url=url, timeout=30)
@@ -822,6 +833,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "versioning_git_dvc": from_git_and_dvc,
     "experiment_tracking_mlflow": from_tracked_run,
     "model_registry": from_registry,
+    "ci_cd_pipeline": from_slot,
     "ab_test": through_router,
     "experiment_tracking_wandb": from_offline_run,
 }
@@ -833,5 +845,6 @@ HTTP_SERVICES = (
     *("drift_detection", "model_registry"),
     *("drift_detection", "ab_test"),
     *("kubernetes_cluster", "load_test", "load_balancing", "auto_scaling", "service_logging"),
+    *("drift_detection", "ab_test", "ci_cd_pipeline"),
 )
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP_SERVICES)]
