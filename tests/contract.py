@@ -841,10 +841,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
 HTTP_SERVICES = (
     *("flask_service", "fastapi_service", "docker_image", "compose_stack"),
-    *("kubernetes_cluster", "load_balancing", "auto_scaling", "service_logging"),
-    *("drift_detection", "model_registry"),
-    *("drift_detection", "ab_test"),
     *("kubernetes_cluster", "load_test", "load_balancing", "auto_scaling", "service_logging"),
-    *("drift_detection", "ab_test", "ci_cd_pipeline"),
+    *("model_registry", "ab_test", "ci_cd_pipeline"),
 )
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP_SERVICES)]
