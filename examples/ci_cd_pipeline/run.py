@@ -100,7 +100,10 @@ def run(wanted: list[str], commands: dict[str, list[list[str]]]) -> int:
 def reason(done: subprocess.CompletedProcess) -> str:
     """Das Ende der Ausgabe: bei pytest die Namen der gescheiterten Tests, sonst alles."""
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
-    said = [line.split("::")[-1] for line in failed] or f"{done.stdout}{done.stderr}".splitlines()
+    # In CI hängt pytest die Meldung an; hier genügt der Name.
+    said = [
+        line.split("::")[-1].split(" - ")[0] for line in failed
+    ] or f"{done.stdout}{done.stderr}".splitlines()
     return "\n".join(f"  {line}" for line in said[-LINES:])
 
 

@@ -79,6 +79,8 @@ class Stack:
         targets += ("--target", f"checks=127.0.0.1:{port['batch']}")
         targets += ("--alertmanager", f"127.0.0.1:{port['alertmanager']}")
         self.serve("prometheus", "/-/ready", f"{here}.run", "prometheus", *fast, *targets)
+        # Bereit heißt noch nicht abgerufen: Was vorher geschieht, ist für `rate` kein Anstieg.
+        self.query('up{job="price"} == 1')
 
     def query(self, expression: str) -> list[dict]:
         return json.loads(call("watch", "query", self.url["prometheus"], expression))

@@ -35,6 +35,14 @@ def serve(port: int, folder: Path, app: str = LOGGED, *options: str, **env: str)
     return process.serve(command, url, timeout=60, env={"PRICE_LOG": str(folder)} | env)
 
 
+def wait_for_model(client: httpx.Client) -> None:
+    """Wartet, bis der Worker hinter dieser Verbindung sein Modell hat; bereit war nur einer."""
+    deadline = time.monotonic() + 20
+    while client.get("/health/ready").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     """Der Dienst mit zwei Workern, Zugriffslog und Health-Checks im Log: (Client, Ordner)."""
@@ -47,6 +55,7 @@ def service(tmp_path_factory):
     )
     assert not (folder / f"{old}.jsonl").exists()
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        wait_for_model(client)
         yield client, folder
     running.stop()
 
@@ -69,10 +78,7 @@ def handler(tmp_path):
 def wrapped(handler):
     """Der Dienst mit der Schicht, im selben Prozess."""
     with TestClient(middleware.RequestLog(app)) as client:
-        deadline = time.monotonic() + 20
-        while client.get("/health/ready").status_code != 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_for_model(client)
         yield client
 
 
