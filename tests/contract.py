@@ -668,6 +668,35 @@ def from_git_and_dvc() -> Iterator[Ask]:
             yield ask
 
 
+@contextmanager
+def mlflow_server(folder: Path, port: int | None = None) -> Iterator[str]:
+    """Ein MLflow-Server mit Datenbank und Artefakten in diesem Ordner; gibt seine Adresse."""
+    port = port or free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", folder / "artifacts"]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    service = process.serve(command, f"{url}/health", timeout=120, env=quiet)
+    try:
+        yield url
+    finally:
+        service.stop()
+
+
+@contextmanager
+def from_registry() -> Iterator[Ask]:
+    """Der Dienst, der dem Alias champion folgt: das Modell registriert, freigegeben, gesetzt."""
+    with tempfile.TemporaryDirectory() as folder, mlflow_server(Path(folder)) as url:
+        step = ["python", "-m", "examples.model_registry.registry", "--tracking-uri", url]
+        process.output([*step, "register", "--by", "anna"])
+        process.output([*step, "approve", "--version", "1", "--by", "ben", "--because", "test"])
+        process.output([*step, "promote", "--version", "1", "--by", "ben"])
+        command = ["python", "-m", "examples.model_registry.service", "--tracking-uri", url]
+        with over_http([*command, "--port", "{port}"], timeout=60) as ask:
+            yield ask
+
+
 JSON = {"Content-Type": "application/json"}
 FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--port", "{port}"]
 FLASK = ["python", "-m", "examples.flask_service.serve", "--port", "{port}"]
@@ -714,11 +743,13 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "drift_detection": seen_by_detector,
     "versioning_git_dvc": from_git_and_dvc,
     "experiment_tracking_mlflow": from_tracked_run,
+    "model_registry": from_registry,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
 HTTP_SERVICES = (
     *("flask_service", "fastapi_service", "docker_image", "compose_stack"),
     *("kubernetes_cluster", "load_balancing", "auto_scaling", "service_logging"),
+    *("drift_detection", "model_registry"),
 )
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP_SERVICES)]

@@ -1,0 +1,1 @@
+"""Modell-Registry mit MLflow: freigeben, umsetzen, zurücknehmen, und ein Dienst, der folgt."""
