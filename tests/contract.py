@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -252,6 +252,21 @@ def with_service_log() -> Iterator[Ask]:
         lines = list(read_log(folder))
         assert lines and None not in lines
         assert not [line for line in lines if line["event"] in ("not_logged", "lines_lost")]
+
+
+@contextmanager
+def through_router() -> Iterator[Ask]:
+    """Der Router vor zwei Diensten; ohne Kennung des Nutzers antwortet der Kontrollarm."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        ports = [free_port(), free_port()]
+        arms = [f"http://127.0.0.1:{port}" for port in ports]
+        for port, arm in zip(ports, arms, strict=True):
+            command = [part.format(port=port) for part in FASTAPI]
+            stack.callback(process.serve(command, f"{arm}/health/ready").stop)
+        router = ["python", "-m", "examples.ab_test.router", "--mode", "ab", "--salt", "contract"]
+        router += ["--control", arms[0], "--treatment", arms[1], "--port", "{port}"]
+        with over_http([*router, "--log", f"{folder}/exposures.jsonl"]) as ask:
+            yield ask
 
 
 @contextmanager
@@ -744,6 +759,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "versioning_git_dvc": from_git_and_dvc,
     "experiment_tracking_mlflow": from_tracked_run,
     "model_registry": from_registry,
+    "ab_test": through_router,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
@@ -751,5 +767,6 @@ HTTP_SERVICES = (
     *("flask_service", "fastapi_service", "docker_image", "compose_stack"),
     *("kubernetes_cluster", "load_balancing", "auto_scaling", "service_logging"),
     *("drift_detection", "model_registry"),
+    *("drift_detection", "ab_test"),
 )
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP_SERVICES)]

@@ -38,6 +38,7 @@ PORTS = {
     "service_logging": {8215, 8216, 8217},
     "experiment_tracking_mlflow": {8211, 8212},
     "model_registry": {8231, 8232, 8233, 8234},
+    "ab_test": {8221, 8222, 8223, 8224},
 }
 PORT = re.compile(r"\b8[12]\d\d\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users)/|[A-Z]:\\Users|file://")

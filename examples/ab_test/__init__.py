@@ -1,0 +1,1 @@
+"""Zwei Modellversionen hinter einem Router vergleichen: Shadow, Canary, A/B-Test."""

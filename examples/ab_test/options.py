@@ -1,0 +1,48 @@
+"""Angaben auf der Befehlszeile lesen; was nicht passt, wird mit einem deutschen Satz abgelehnt."""
+
+import argparse
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+
+def address(text: str) -> str:
+    """Liest die Adresse eines Dienstes."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise argparse.ArgumentTypeError(f"{text!r} ist keine Adresse wie http://127.0.0.1:8222.")
+    return text.rstrip("/")
+
+
+def fraction(text: str) -> float:
+    """Liest einen Anteil von 0 bis 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} ist kein Anteil von 0 bis 1.")
+    return number
+
+
+def moment(text: str) -> datetime:
+    """Liest einen Zeitpunkt; ohne Zone gilt UTC."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} ist kein Zeitpunkt nach ISO 8601.") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def above_zero(kind: type) -> type:
+    """Liest eine Zahl über null."""
+
+    def read(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = 0
+        if not 0 < number < 1e9:
+            raise argparse.ArgumentTypeError(f"{text!r} ist keine Zahl über null.")
+        return number
+
+    return read
