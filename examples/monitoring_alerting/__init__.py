@@ -1,0 +1,1 @@
+"""Der Preisdienst unter Beobachtung: Metriken, Regeln, Alarme und wer sie bekommt."""

@@ -1,0 +1,75 @@
+"""Fragen an den Dienst schicken, auf Wunsch auch solche, die schiefgehen.
+
+Aufruf: python -m examples.monitoring_alerting.traffic URL --requests 100 --crash-every 5
+Gefragt wird nach dem Beispielstein, mit --test-stones nach lauter verschiedenen Teststeinen.
+Je Frage eine neue Verbindung, damit alle Worker etwas abbekommen.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+
+from examples.price_model.schema import EXAMPLE, FEATURES
+
+CLIENTS = 8
+CRASH, REJECT = {"depth": 45.0}, {"carat": -1.0}
+
+
+def test_stones(requests: int) -> list[dict]:
+    """Steine, die das Modell nie sah; immer dieselben."""
+    # Erst hier: Daten zu laden dauert länger, als hundert Fragen zu stellen.
+    from examples.drift_detection.constructed import halves
+
+    return halves()[1][list(FEATURES)].head(requests).to_dict("records")
+
+
+def spoil(rows: list[dict], crash_every: int, reject_every: int) -> list[dict]:
+    """Macht jede n-te Frage zu einer, die abstürzt oder abgelehnt wird."""
+    for number, row in enumerate(rows, start=1):
+        if crash_every and number % crash_every == 0:
+            row.update(CRASH)
+        elif reject_every and number % reject_every == 0:
+            row.update(REJECT)
+    return rows
+
+
+def main() -> int:
+    """Zeigt gesendet, beantwortet, gescheitert und die Zahl je Status als eine Zeile JSON."""
+    parser = argparse.ArgumentParser(description="Fragen an den Preisdienst schicken")
+    parser.add_argument("url")
+    parser.add_argument("--requests", type=int, default=100)
+    parser.add_argument("--crash-every", type=int, default=0, help="jede n-te trifft den Fehler")
+    parser.add_argument("--reject-every", type=int, default=0, help="jede n-te ist ungültig")
+    parser.add_argument("--test-stones", action="store_true", help="verschiedene Steine")
+    options = parser.parse_args()
+    wanted = max(options.requests, 1)
+    questions = test_stones(wanted) if options.test_stones else [EXAMPLE] * wanted
+    if len(questions) < wanted:
+        print(f"Es gibt nur {len(questions)} Teststeine.", file=sys.stderr)
+        return 1
+    questions = spoil([dict(row) for row in questions], options.crash_every, options.reject_every)
+
+    def ask(stone: dict) -> str:
+        try:
+            return str(client.post("/predict", json=stone).status_code)
+        except httpx.HTTPError as error:
+            return type(error).__name__
+
+    fresh = httpx.Limits(max_keepalive_connections=0)
+    with (
+        httpx.Client(base_url=options.url, timeout=30, limits=fresh) as client,
+        ThreadPoolExecutor(CLIENTS) as pool,
+    ):
+        results = Counter(pool.map(ask, questions))
+    answered = results["200"]
+    row = {"sent": len(questions), "answered": answered, "failed": len(questions) - answered}
+    print(json.dumps(row | {"by_status": dict(sorted(results.items()))}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
