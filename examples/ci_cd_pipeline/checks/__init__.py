@@ -1,0 +1,1 @@
+"""Drei Fragen vor jedem Deployment: Stimmen die Daten, der Code, das Modell?"""

@@ -1,0 +1,46 @@
+"""Den Wechsel abschließen: alle Fragen an Produktion, und der Kandidat ist der neue Champion.
+
+Aufruf: python -m examples.ci_cd_pipeline.finish ORDNER --router URL
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import httpx
+
+from examples.ci_cd_pipeline.canary import split
+
+
+def crown(folder: Path) -> None:
+    """Legt den Kandidaten an die Stelle des Champions; der alte bleibt als `previous`."""
+    previous = folder / "previous"
+    shutil.rmtree(previous, ignore_errors=True)
+    (folder / "champion").replace(previous)
+    shutil.copytree(folder / "candidate", folder / "champion")
+
+
+def main() -> int:
+    """Nimmt den Verkehr vom Platz des Kandidaten, räumt ihn und rückt den Champion nach."""
+    parser = argparse.ArgumentParser(description="Den Wechsel abschließen.")
+    parser.add_argument("folder", type=Path, help="Ordner des Laufs")
+    parser.add_argument("--router", required=True)
+    options = parser.parse_args()
+    try:
+        with httpx.Client(base_url=options.router, timeout=10, trust_env=False) as client:
+            split(client, 0, "In Produktion")
+        (options.folder / "state" / "staging.json").unlink(missing_ok=True)
+        crown(options.folder)
+    except httpx.HTTPError:
+        print("Der Router antwortet nicht; der Anteil steht noch.", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"Der Champion ließ sich nicht ablösen: {error.strerror}.", file=sys.stderr)
+        return 1
+    print("Produktion beantwortet alle Fragen.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

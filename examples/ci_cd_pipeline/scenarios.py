@@ -1,0 +1,89 @@
+"""Die Lage vor einem Lauf herstellen: Daten, Prüfsatz, Champion und was der Commit ändert.
+
+Aufruf: python -m examples.ci_cd_pipeline.scenarios ORDNER SZENARIO
+Der Ordner bekommt stones.csv, testset.csv, champion/ und settings.json; was schon da ist,
+bleibt, außer dem, was das Szenario ausmacht.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from examples.price_model.data import TARGET, load_diamonds, split
+from examples.price_model.predict import ARTIFACTS, ModelMissingError, load_metadata
+
+APP = "examples.fastapi_service.metered:app"
+STEADY = {"loss": "absolute_error", "max_iter": 150, "learning_rate": 0.2}
+# Was ein Commit ändert: Version, Training und welche Anwendung im Image läuft.
+SCENARIOS = {
+    "good": {"model_version": "1.1.0", "parameters": STEADY, "turned": True, "app": APP},
+    "worse": {
+        "model_version": "1.2.0",
+        "parameters": {"max_iter": 30, "learning_rate": 0.2},
+        "turned": True,
+        "app": APP,
+    },
+    "brittle": {
+        "model_version": "1.3.0",
+        "parameters": STEADY,
+        "turned": False,
+        "app": APP,
+    },
+    "broken_data": {"model_version": "1.4.0", "parameters": STEADY, "turned": True, "app": APP},
+    "hasty": {
+        "model_version": "1.5.0",
+        "parameters": STEADY,
+        "turned": True,
+        "app": "examples.ci_cd_pipeline.hasty:app",
+    },
+}
+
+
+def spoiled(table: pd.DataFrame) -> pd.DataFrame:
+    """Eine Lieferung in Zentimetern: jede Zahl für sich möglich, zusammen unmöglich."""
+    changed = table.copy()
+    late = changed.index[-len(changed) // 10 :]
+    changed.loc[late, ["x", "y", "z"]] /= 10
+    return changed
+
+
+def prepare(folder: Path, scenario: str) -> dict:
+    """Schreibt die Lage nach `folder` und gibt die Einstellungen zurück."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table, _ = load_diamonds()
+    X_train, X_test, y_train, y_test = split(table)
+    stones = X_train.assign(**{TARGET: y_train})
+    testset = folder / "testset.csv"
+    if not testset.exists():
+        X_test.assign(**{TARGET: y_test}).to_csv(testset, index=False)
+    stones = spoiled(stones) if scenario == "broken_data" else stones
+    stones.to_csv(folder / "stones.csv", index=False)
+    if not (folder / "champion" / "metadata.json").exists():
+        load_metadata(ARTIFACTS)
+        shutil.copytree(ARTIFACTS, folder / "champion")
+    settings = SCENARIOS[scenario]
+    (folder / "settings.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    return settings
+
+
+def main() -> int:
+    """Stellt die Lage her und nennt die Version des Kandidaten."""
+    parser = argparse.ArgumentParser(description="Die Lage vor einem Lauf herstellen.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("scenario", choices=SCENARIOS)
+    options = parser.parse_args()
+    try:
+        settings = prepare(options.folder, options.scenario)
+    except (OSError, ModelMissingError) as error:
+        print(f"Die Lage ließ sich nicht herstellen: {error}", file=sys.stderr)
+        return 1
+    print(f"Kandidat {settings['model_version']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Die Zielumgebung: Je Platz läuft, was in STATE/<platz>.json steht, und sonst nichts.
+
+Wer ausrollt, ändert nur die Datei; gestartet, ersetzt und neu gestartet wird hier.
+Eine Datei nennt {"image": "…@sha256:…"} oder, ohne Docker, {"model": "ORDNER", "app": "…"}.
+
+Starten: python -m examples.ci_cd_pipeline.slots STATE --slot production=8236 --slot staging=8237
+SIGTERM beendet auch alles, was auf den Plätzen läuft.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+PREFIX = "ci-cd"
+RESTART_SECONDS = 1.0
+APP = "examples.fastapi_service.app:app"
+# Nichts beschreibbar, keine Sonderrechte: wie im Kapitel über Docker.
+RUN = [
+    *("docker", "run", "--rm", "--read-only", "--cap-drop", "ALL"),
+    *("--security-opt", "no-new-privileges", "--memory", "256m"),
+]
+
+
+def command(name: str, port: int, wanted: dict) -> tuple[list[str], dict]:
+    """Der Befehl, der `wanted` auf einem Platz laufen lässt, und seine Umgebung."""
+    if "image" in wanted:
+        publish = ["--name", f"{PREFIX}-{name}", "--publish", f"127.0.0.1:{port}:8000"]
+        return [*RUN, *publish, wanted["image"]], {}
+    app = wanted.get("app", APP)
+    serve = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "warning"]
+    return serve, {"PRICE_MODEL_DIR": wanted["model"]}
+
+
+class Slot:
+    """Ein Platz: ein Port, auf dem höchstens ein Dienst läuft."""
+
+    def __init__(self, name: str, port: int, state: Path) -> None:
+        self.name, self.port, self.file = name, port, state / f"{name}.json"
+        self.running: dict | None = None
+        self.process: subprocess.Popen | None = None
+
+    def reconcile(self) -> None:
+        """Gleicht ab: Was nicht in der Datei steht, endet; was darin steht, läuft."""
+        wanted = self.wanted()
+        dead = self.process is not None and self.process.poll() is not None
+        if wanted == self.running and not dead:
+            return
+        self.stop()
+        if wanted:
+            words, env = command(self.name, self.port, wanted)
+            self.process = subprocess.Popen(words, env={**os.environ, **env})
+        self.running = wanted
+
+    def wanted(self) -> dict | None:
+        """Liest die Datei; was unlesbar ist, ändert nichts."""
+        try:
+            return json.loads(self.file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            return self.running
+
+    def stop(self) -> None:
+        """Beendet, was hier läuft, erst höflich."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.process = None
+
+
+def slot(text: str) -> tuple[str, int]:
+    """Liest NAME=PORT."""
+    name, _, port = text.partition("=")
+    if not name.isalpha() or not port.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} ist nicht NAME=PORT.")
+    return name, int(port)
+
+
+def main() -> int:
+    """Gleicht ab, bis SIGTERM kommt."""
+    parser = argparse.ArgumentParser(description="Die Zielumgebung.")
+    parser.add_argument("state", type=Path, help="Ordner mit <platz>.json")
+    parser.add_argument("--slot", type=slot, action="append", required=True, help="NAME=PORT")
+    options = parser.parse_args()
+    options.state.mkdir(parents=True, exist_ok=True)
+    slots = [Slot(name, port, options.state) for name, port in options.slot]
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    signal.signal(signal.SIGINT, lambda *_: ended.set())
+    try:
+        while not ended.is_set():
+            crashed = any(s.process is not None and s.process.poll() is not None for s in slots)
+            # Was sofort wieder stirbt, soll den Rechner nicht beschäftigen.
+            ended.wait(RESTART_SECONDS if crashed else 0.1)
+            for each in [] if ended.is_set() else slots:
+                each.reconcile()
+    finally:
+        for each in slots:
+            each.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
