@@ -1,8 +1,9 @@
 """Die Lage vor einem Lauf herstellen: Daten, Prüfsatz, Champion und was der Commit ändert.
 
-Aufruf: python -m examples.ci_cd_pipeline.scenarios ORDNER SZENARIO
+Aufruf: python -m examples.ci_cd_pipeline.scenarios ORDNER SZENARIO [--drift concept]
 Der Ordner bekommt stones.csv, testset.csv, champion/ und settings.json; was schon da ist,
-bleibt, außer dem, was das Szenario ausmacht.
+bleibt, außer dem, was das Szenario ausmacht. Mit `--drift` sind Steine und Prüfsatz die einer
+veränderten Welt, siehe examples.drift_detection.constructed.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from examples.drift_detection.constructed import DRIFTS, SEED
 from examples.price_model.data import TARGET, load_diamonds, split
 from examples.price_model.predict import ARTIFACTS, ModelMissingError, load_metadata
 
@@ -51,15 +53,15 @@ def spoiled(table: pd.DataFrame) -> pd.DataFrame:
     return changed
 
 
-def prepare(folder: Path, scenario: str) -> dict:
+def prepare(folder: Path, scenario: str, drift: str = "none") -> dict:
     """Schreibt die Lage nach `folder` und gibt die Einstellungen zurück."""
     folder.mkdir(parents=True, exist_ok=True)
     table, _ = load_diamonds()
     X_train, X_test, y_train, y_test = split(table)
-    stones = X_train.assign(**{TARGET: y_train})
+    stones = DRIFTS[drift](X_train.assign(**{TARGET: y_train}), SEED)
     testset = folder / "testset.csv"
     if not testset.exists():
-        X_test.assign(**{TARGET: y_test}).to_csv(testset, index=False)
+        DRIFTS[drift](X_test.assign(**{TARGET: y_test}), SEED).to_csv(testset, index=False)
     stones = spoiled(stones) if scenario == "broken_data" else stones
     stones.to_csv(folder / "stones.csv", index=False)
     if not (folder / "champion" / "metadata.json").exists():
@@ -75,9 +77,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Die Lage vor einem Lauf herstellen.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("scenario", choices=SCENARIOS)
+    parser.add_argument("--drift", choices=list(DRIFTS), default="none")
     options = parser.parse_args()
     try:
-        settings = prepare(options.folder, options.scenario)
+        settings = prepare(options.folder, options.scenario, options.drift)
     except (OSError, ModelMissingError) as error:
         print(f"Die Lage ließ sich nicht herstellen: {error}", file=sys.stderr)
         return 1

@@ -1,5 +1,7 @@
 """Was jeder Lauf mitschreibt: Herkunft, Umgebung, Modell; und wie das Modell zurückkommt."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess
@@ -8,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # MLflow liest das beim Import. Ohne Grenze wartet ein Client minutenlang auf einen Server.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -20,10 +23,13 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
-from sklearn.pipeline import Pipeline
 
+from examples.price_model import MODEL_VERSION
 from examples.price_model.schema import EXAMPLE, FEATURES
-from examples.price_model.train import MODEL_VERSION
+
+if TYPE_CHECKING:
+    # Erst `log_model` braucht scikit-learn; ein Alias ist auch ohne gesetzt.
+    from sklearn.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = {"learning_rate", "max_iter", "train_rows", "seed"}
