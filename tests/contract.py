@@ -4,11 +4,13 @@ Eine neue Variante ist ein Eintrag in `VARIANTS`: ein Kontextmanager, der `ask` 
 `ask(payload)` gibt (Preise, Modellversion) zurück oder wirft `Rejected`.
 """
 
+import asyncio
 import json
 import os
 import secrets
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -22,6 +24,7 @@ import httpx
 import huggingface_hub
 import joblib
 import pandas as pd
+import skops.io
 from streamlit.testing.v1 import AppTest
 
 import process
@@ -34,6 +37,7 @@ from examples.drift_detection.detector import read as read_rows
 from examples.huggingface_space import access as huggingface_access
 from examples.huggingface_space import assemble
 from examples.joblib_model import store as joblib_store
+from examples.load_test import generate
 from examples.pickle_model import signed, skops_store
 from examples.pickle_model import store as pickle_store
 from examples.price_model.predict import ARTIFACTS, PriceModel, load_metadata, load_model
@@ -172,6 +176,25 @@ def from_tracked_run() -> Iterator[Ask]:
 
 
 @contextmanager
+def from_offline_run() -> Iterator[Ask]:
+    """Das Modell des Falls, in einem Offline-Lauf von W&B abgelegt und daraus geholt."""
+    require_environment("experiment_tracking_wandb")
+    python, package = (
+        ["python:experiment_tracking_wandb", "-m"],
+        "examples.experiment_tracking_wandb",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        process.output([*python, f"{package}.store", folder])
+        process.output([*python, f"{package}.fetch", folder, f"{folder}/model"])
+        pipeline = skops.io.load(f"{folder}/model/{skops_store.MODEL}", trusted=skops_store.TRUSTED)
+    model = PriceModel(
+        lambda stones: pipeline.predict(pd.DataFrame([stone.model_dump() for stone in stones])),
+        load_metadata()["model_version"],
+    )
+    yield checked(model)
+
+
+@contextmanager
 def over_lines(command: list) -> Iterator[Ask]:
     """Ein Prozess, der je Zeile eine Frage beantwortet."""
     child = subprocess.Popen(
@@ -266,6 +289,17 @@ def through_router() -> Iterator[Ask]:
         router = ["python", "-m", "examples.ab_test.router", "--mode", "ab", "--salt", "contract"]
         router += ["--control", arms[0], "--treatment", arms[1], "--port", "{port}"]
         with over_http([*router, "--log", f"{folder}/exposures.jsonl"]) as ask:
+            yield ask
+
+
+@contextmanager
+def from_slot() -> Iterator[Ask]:
+    """Ein Platz der Zielumgebung, auf dem ein Modellordner läuft, ohne Docker."""
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = {"model": str(ARTIFACTS), "model_version": load_metadata()["model_version"]}
+        (Path(folder) / "production.json").write_text(json.dumps(wanted), encoding="utf-8")
+        command = ["python", "-m", "examples.ci_cd_pipeline.slots", folder]
+        with over_http([*command, "--slot", "production={port}"]) as ask:
             yield ask
 
 
@@ -672,6 +706,42 @@ def through_haproxy() -> Iterator[Ask]:
 
 
 @contextmanager
+def through_load_generator() -> Iterator[Ask]:
+    """Der Dienst unter Last: Ein Generator gibt sie, ein zweiter stellt die Fragen."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = ["python", "-m", "uvicorn", "examples.load_test.service:app", "--port", port]
+    service = process.serve(command, f"{url}/health/ready", env={"SEAT_SECONDS": "0.001"})
+    load = [sys.executable, "-m", "examples.load_test.generate", url, "--rate", "20"]
+    crowd = subprocess.Popen([*load, "--seconds", "3600", "--quiet"], cwd=process.ROOT)
+
+    async def answer(body: bytes) -> generate.Sample:
+        target = generate.Target(url, timeout=30)
+        sample = await target.ask(body, 0, asyncio.get_running_loop().time())
+        target.close()
+        return sample
+
+    def ask(payload: object) -> tuple[list[float], str]:
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        sample = asyncio.run(answer(body))
+        content = json.loads(sample.answer)
+        if sample.status.startswith("4"):
+            problems = [(p["field"], p["reason"]) for p in content["detail"]]
+            raise Rejected(problems, int(sample.status))
+        assert sample.status == "200" and crowd.poll() is None
+        answers = content if isinstance(content, list) else [content]
+        (version,) = {answer["model_version"] for answer in answers}
+        return [answer["price_usd"] for answer in answers], version
+
+    try:
+        yield ask
+    finally:
+        crowd.kill()
+        crowd.wait()
+        service.stop()
+
+
+@contextmanager
 def from_git_and_dvc() -> Iterator[Ask]:
     """Der Dienst mit einem Modell aus dem Klon: trainiert, hochgeschoben, mit DVC geholt."""
     require_environment("versioning_git_dvc")
@@ -715,6 +785,8 @@ def from_registry() -> Iterator[Ask]:
 JSON = {"Content-Type": "application/json"}
 FASTAPI = ["python", "-m", "uvicorn", "examples.fastapi_service.app:app", "--port", "{port}"]
 FLASK = ["python", "-m", "examples.flask_service.serve", "--port", "{port}"]
+MONITORED = ["python", "-m", "examples.monitoring_alerting.serve", "--workers", "2"]
+MONITORED += ["--port", "{port}"]
 STACK = process.ROOT / "examples" / "compose_stack"
 RAY = ["python:auto_scaling", "-m", "examples.auto_scaling.ray_service", "--port", "{port}"]
 GUNICORN = ["python", "-m", "gunicorn", "--config", "examples/flask_service/gunicorn_conf.py"]
@@ -752,21 +824,24 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "docker_image": from_container,
     "compose_stack": through_load_balancer,
     "kubernetes_cluster": from_cluster,
+    "load_test": through_load_generator,
     "load_balancing": through_haproxy,
     "auto_scaling": from_ray,
+    "monitoring_alerting": lambda: over_http(MONITORED),
     "service_logging": with_service_log,
     "drift_detection": seen_by_detector,
     "versioning_git_dvc": from_git_and_dvc,
     "experiment_tracking_mlflow": from_tracked_run,
     "model_registry": from_registry,
+    "ci_cd_pipeline": from_slot,
     "ab_test": through_router,
+    "experiment_tracking_wandb": from_offline_run,
 }
 # Ein anderes Modell wird mit sich selbst verglichen, alle übrigen mit dem des Falls.
 REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras_model}
 HTTP_SERVICES = (
     *("flask_service", "fastapi_service", "docker_image", "compose_stack"),
-    *("kubernetes_cluster", "load_balancing", "auto_scaling", "service_logging"),
-    *("drift_detection", "model_registry"),
-    *("drift_detection", "ab_test"),
+    *("kubernetes_cluster", "load_test", "load_balancing", "auto_scaling", "service_logging"),
+    *("model_registry", "ab_test", "ci_cd_pipeline"),
 )
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP_SERVICES)]

@@ -31,14 +31,18 @@ PORTS = {
     "docker_image": {8131, 8132, 8133},
     "compose_stack": {8141, 8142, 8143},
     "kubernetes_cluster": {8151, 8152, 8153},
+    "load_test": {8241, 8242, 8243, 8244},
     "load_balancing": set(range(8161, 8169)),
     "auto_scaling": {8171, 8172, 8173, 8174},
     "drift_detection": {8201, 8202},
     "versioning_git_dvc": {8205},
     "service_logging": {8215, 8216, 8217},
     "experiment_tracking_mlflow": {8211, 8212},
+    "monitoring_alerting": set(range(8225, 8231)),
     "model_registry": {8231, 8232, 8233, 8234},
+    "ci_cd_pipeline": {8235, 8236, 8237, 8238, 8239},
     "ab_test": {8221, 8222, 8223, 8224},
+    "experiment_tracking_wandb": {8245, 8246},
 }
 PORT = re.compile(r"\b8[12]\d\d\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users)/|[A-Z]:\\Users|file://")

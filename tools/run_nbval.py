@@ -26,6 +26,8 @@ REQUIREMENTS = {
     ),
     "kubernetes": (["kubectl", "get", "nodes"], "ein Cluster, auf den kubectl zeigt, etwa kind"),
     "haproxy": (["haproxy", "-v"], "sudo apt install haproxy"),
+    "prometheus": (["promtool", "--version"], "sudo apt install prometheus"),
+    "alertmanager": (["amtool", "--version"], "sudo apt install prometheus-alertmanager"),
 }
 # Diese sprechen mit einem Dienst außerhalb ihres Netzes. Alle anderen laufen in CI ohne Weg nach
 # draußen: Fragt ein SDK doch seine Cloud, so scheitert die Zelle, statt still zu gelingen.

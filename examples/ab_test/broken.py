@@ -10,7 +10,6 @@ import sys
 from examples.ab_test.router import Router, serve
 
 
-# [broken]
 class BrokenRouter(Router):
     """Verwechselt Zuteilung und Antwort."""
 
@@ -20,8 +19,6 @@ class BrokenRouter(Router):
         """Schreibt den Arm auf, der geantwortet hat."""
         super().expose(user, identity, served_by, served_by, share, version)
 
-
-# [end broken]
 
 if __name__ == "__main__":
     sys.exit(serve(BrokenRouter))

@@ -1,8 +1,8 @@
 """Vor dem Start: wie viele Nutzer der Versuch braucht und wie lange er dauert.
 
-Aufruf: python -m examples.ab_test.plan proportion --base 0.10 --target 0.11 --daily-units 2000
-        python -m examples.ab_test.plan error ORDNER_ALT ORDNER_NEU --mde 5
-        python -m examples.ab_test.plan offline ORDNER …
+Aufruf: `python -m examples.ab_test.plan proportion --base 0.10 --target 0.11 --daily-units 2000`,
+`python -m examples.ab_test.plan error ORDNER_ALT ORDNER_NEU --mde 5` oder
+`python -m examples.ab_test.plan offline ORDNER …`.
 Jede Zeile der Ausgabe ist JSON. Neben jeder Zahl steht die von statsmodels.
 """
 
@@ -11,30 +11,24 @@ import json
 import math
 import sys
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import norm
 
+from examples.ab_test import TOLERANCE
 from examples.ab_test.options import above_zero, fraction
 from examples.price_model.data import load_diamonds, split
 from examples.price_model.predict import ModelMissingError, load_model
 from examples.price_model.schema import Stone
 
-# Verkauft wird, wenn das Angebot höchstens so weit vom wahren Preis entfernt ist.
-TOLERANCE = 0.10
 
-
-# [size]
 def per_arm(variance: float, difference: float, alpha: float = 0.05, power: float = 0.8) -> int:
     """Gibt den Stichprobenumfang je Arm zurück.
 
     `variance` ist die Summe der Varianzen beider Arme, bei Paaren die der Differenz.
     """
-    quantiles = norm.ppf(1 - alpha / 2) + norm.ppf(power)
+    quantiles = NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(power)
     return math.ceil(quantiles**2 * variance / difference**2)
-
-
-# [end size]
 
 
 def proportion(base: float, target: float, alpha: float, power: float) -> dict:
@@ -48,6 +42,15 @@ def proportion(base: float, target: float, alpha: float, power: float) -> dict:
     theirs = NormalIndPower().solve_power(effect, alpha=alpha, power=power)
     size = per_arm(variance, target - base, alpha, power)
     return {"per_arm": size, "statsmodels": math.ceil(theirs)}
+
+
+def planned(options: argparse.Namespace, target: float) -> dict:
+    """Plant einen Vergleich zweier Anteile und, wenn bekannt, seine Dauer."""
+    row = {"base": options.base, "target": target}
+    row |= proportion(options.base, target, options.alpha, options.power)
+    if options.daily_units:
+        row["weeks"] = weeks(2 * row["per_arm"], options.daily_units)
+    return row
 
 
 def weeks(units: int, daily_units: float) -> int:
@@ -104,7 +107,9 @@ def read_options() -> argparse.Namespace:
     kinds = parser.add_subparsers(dest="kind", required=True)
     shares = kinds.add_parser("proportion", parents=[shared], help="zwei Anteile")
     shares.add_argument("--base", type=fraction, required=True, help="Anteil heute")
-    shares.add_argument("--target", type=fraction, required=True, help="Anteil, der sich lohnt")
+    shares.add_argument(
+        "--target", type=fraction, required=True, nargs="+", help="Anteil, der sich lohnt"
+    )
     shares.add_argument("--daily-units", type=above_zero(float), help="Nutzer je Tag im Versuch")
     errors = kinds.add_parser("error", parents=[shared], help="zwei mittlere Preisfehler")
     errors.add_argument("control", type=Path)
@@ -114,9 +119,9 @@ def read_options() -> argparse.Namespace:
     table.add_argument("folders", type=Path, nargs="+")
     options = parser.parse_args()
     if options.kind == "proportion":
-        if not (0 < options.base < 1 and 0 < options.target < 1):
+        if not all(0 < value < 1 for value in (options.base, *options.target)):
             parser.error("--base und --target müssen zwischen 0 und 1 liegen.")
-        if options.base == options.target:
+        if options.base in options.target:
             parser.error("Ohne Unterschied zwischen --base und --target gibt es nichts zu planen.")
     if options.kind != "offline" and not (0 < options.alpha < options.power < 1):
         parser.error("Verlangt ist 0 < --alpha < --power < 1.")
@@ -137,10 +142,7 @@ def main() -> int:
                 )
             ]
         else:
-            row = proportion(options.base, options.target, options.alpha, options.power)
-            if options.daily_units:
-                row["weeks"] = weeks(2 * row["per_arm"], options.daily_units)
-            rows = [{"base": options.base, "target": options.target} | row]
+            rows = [planned(options, target) for target in options.target]
     except ModelMissingError as error:
         print(error, file=sys.stderr)
         return 1

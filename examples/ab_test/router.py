@@ -109,7 +109,6 @@ class Router:
         self.journal = Journal(options.log, options.at)
         self.client = httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=500))
 
-    # [predict]
     async def predict(self, body: bytes, user: str | None, identity: str) -> tuple[Answer, str]:
         """Beantwortet eine Frage; gibt die Antwort und den Arm zurück, der sie gab."""
         if self.mode == "shadow":
@@ -136,9 +135,6 @@ class Router:
                 self.observe(arm, answer)
         return answer, served_by
 
-    # [end predict]
-
-    # [expose]
     def expose(
         self, user: str, identity: str, arm: str, served_by: str, share: float, version: str
     ) -> None:
@@ -155,8 +151,6 @@ class Router:
             request_id=identity,
         )
 
-    # [end expose]
-
     async def ask(self, arm: str, body: bytes, identity: str) -> Answer:
         """Fragt einen Arm; was dabei schiefgeht, wird zu einem 503."""
         started = time.perf_counter()
@@ -172,7 +166,6 @@ class Router:
         self.versions[arm] = answer.version or self.versions[arm]
         return answer
 
-    # [observe]
     def observe(self, arm: str, answer: Answer) -> None:
         """Zählt ein Ergebnis und rollt zurück, sobald das Fenster eine Grenze reißt."""
         self.counts[arm]["failed"] += not answer.ok
@@ -186,8 +179,6 @@ class Router:
             self.share = 0.0
             self.rollback = self.journal.write("rollback", experiment=self.salt, reason=reason)
             logger.error("Rollback: %s", reason)
-
-    # [end observe]
 
     def copied(self, user: str | None, identity: str) -> bool:
         """Bekommt der Schatten diese Frage? Ohne Kennung entscheidet die der Anfrage."""
@@ -388,7 +379,7 @@ def serve(kind: type[Router] = Router) -> int:
         host=options.host,
         port=options.port,
         log_level="warning",
-        # Sonst glaubt uvicorn dem Header X-Forwarded-For, wer angerufen hat.
+        # Sonst glaubt uvicorn dem Header `X-Forwarded-For`, wer angerufen hat.
         proxy_headers=False,
     )
     return 0

@@ -19,7 +19,6 @@ BASE, TARGET, PER_ARM = 0.10, 0.11, 14_749
 FIXED = 1.959964
 
 
-# [looks]
 def looks_at(
     rng: np.random.Generator, runs: int, looks: int, rates: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -30,9 +29,6 @@ def looks_at(
     pooled = (control + treatment) / (2 * seen)
     variance = pooled * (1 - pooled) * 2 / seen
     return (treatment - control) / seen / np.sqrt(variance), variance
-
-
-# [end looks]
 
 
 def alarms(looks: int, runs: int, rates: tuple[float, float]) -> dict:
@@ -91,7 +87,6 @@ def unit(runs: int) -> Iterator[dict]:
         yield {"unit": name, "false_alarms": round(int(count) / (runs // 10), 3)}
 
 
-# [salt]
 def salt(runs: int) -> Iterator[dict]:
     """Der erste Versuch wirkt nach; der zweite ist ein A/A-Test mit altem oder neuem Salt."""
     rng, users, wrong = np.random.default_rng(0), 1000, {"same": 0, "new": 0}
@@ -108,7 +103,6 @@ def salt(runs: int) -> Iterator[dict]:
         yield {"salt": name, "false_alarms": round(int(count) / (runs // 50), 3)}
 
 
-# [end salt]
 KINDS = {"peeking": peeking, "power": power, "unit": unit, "salt": salt}
 
 
@@ -116,7 +110,7 @@ def main() -> int:
     """Spielt eine Art von Versuchen durch."""
     parser = argparse.ArgumentParser(description="Versuche simulieren")
     parser.add_argument("kind", choices=list(KINDS))
-    parser.add_argument("--runs", type=above_zero(int), default=20_000)
+    parser.add_argument("--runs", type=above_zero(int), default=10_000)
     options = parser.parse_args()
     if not 100 <= options.runs <= 1_000_000:
         parser.error("--runs liegt zwischen 100 und 1000000.")

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import httpx
 
+from examples.ab_test import TOLERANCE
 from examples.ab_test.options import above_zero, address
-from examples.ab_test.plan import TOLERANCE
 from examples.load_balancing.load import summary
 from examples.price_model.data import load_diamonds, split
 

@@ -3,7 +3,7 @@
 Der Router (examples.ab_test.router) zählt und schaltet selbst ab; dieses Programm erhöht nur.
 Auch wenn es scheitert oder abgebrochen wird, steht der Anteil am Ende wieder auf 0.
 
-Aufruf: python -m examples.ci_cd_pipeline.canary --router URL --steps 0.2 0.6 1 --requests 40
+Aufruf: python -m examples.ci_cd_pipeline.canary --router URL --steps 0.25 1 --requests 40
 """
 
 import argparse
@@ -71,7 +71,7 @@ def main() -> int:
     """Durchläuft die Stufen; mit 100 % bleibt der Kandidat im Dienst."""
     parser = argparse.ArgumentParser(description="Den Anteil stufenweise erhöhen.")
     parser.add_argument("--router", help="Adresse des Routers", required=True)
-    parser.add_argument("--steps", type=fraction, nargs="+", default=[0.2, 0.6, 1.0])
+    parser.add_argument("--steps", type=fraction, nargs="+", default=[0.25, 1.0])
     parser.add_argument("--requests", type=int, default=40, help="so viele Fragen je Stufe")
     parser.add_argument("--timeout", type=float, default=120, help="Geduld je Stufe in Sekunden")
     options = parser.parse_args()

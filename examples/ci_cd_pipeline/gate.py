@@ -27,7 +27,12 @@ TOLERANCE, SEGMENT_TOLERANCE = 0.02, 0.15
 # Einseitig 95 %: Sooft ein Kandidat genau auf der Grenze liegt, kommt er in 5 % der Fälle durch.
 Z = 1.645
 MIN_ROWS = 100
-SEGMENTS = {"unter 0,5 ct": (0, 0.5), "0,5–1 ct": (0.5, 1), "1–2 ct": (1, 2), "ab 2 ct": (2, 99)}
+SEGMENTS = {
+    "unter 0,5 ct": (0, 0.5),
+    "0,5 bis 1 ct": (0.5, 1),
+    "1 bis 2 ct": (1, 2),
+    "ab 2 ct": (2, 99),
+}
 
 
 class UndecidableError(ValueError):

@@ -5,6 +5,7 @@ Aufruf in der Umgebung dieses Kapitels, denn ihr gehören die Programme:
         python -m examples.ci_cd_pipeline.local lint WORKFLOW.yml …
 """
 
+import json
 import os
 import re
 import subprocess
@@ -13,12 +14,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-LINTERS = (
-    ["actionlint"],
-    ["zizmor", "--offline", "--pedantic", "--no-progress"],
-)
+ZIZMOR = ["--offline", "--pedantic", "--no-progress", "--format", "json"]
 STEP = re.compile(r"(✅|❌)\s+(?:Success|Failure) - Main ([^\[]+)")
-SAID = re.compile(r"^\[[^\]]+\]\s+\| (?!\w+ +grün$|\w+ +rot$)(.*)")
+SAID = re.compile(r"^(?:\[[^\]]+\]\s+)?\| (?!\w+ +grün$|\w+ +rot$)(.*)")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 JOB = re.compile(r"🏁\s+Job (\w+)")
 
 
@@ -54,7 +53,7 @@ def act(workflow: str) -> int:
 def readable(output: str) -> list[str]:
     """Aus der Ausgabe von act: je Schritt das Ergebnis, dazu, was die Schritte sagten."""
     lines = []
-    for line in output.splitlines():
+    for line in COLOUR.sub("", output).splitlines():
         if step := STEP.search(line):
             name = step[2].split("@")[0].strip()
             lines.append(f"{name:18}{'success' if step[1] == '✅' else 'failure'}")
@@ -67,19 +66,26 @@ def readable(output: str) -> list[str]:
 
 def lint(workflows: list[str]) -> int:
     """Lässt beide Prüfprogramme laufen; eines, das etwas findet, genügt für Rot."""
-    bad = 0
-    for command in LINTERS:
-        done = subprocess.run(
-            [tool(command[0]), *command[1:], *workflows],
-            cwd=ROOT,
-            capture_output=True,
-            encoding="utf-8",
-        )
-        bad += done.returncode != 0
-        print(f"{command[0]}: {'findet etwas' if done.returncode else 'findet nichts'}")
-        if done.returncode:
-            print(done.stdout.strip())
-    return int(bad > 0)
+    said = called("actionlint", "-oneline", *workflows).stdout
+    errors = [brief(line) for line in said.splitlines()]
+    risks = {found["ident"] for found in json.loads(called("zizmor", *ZIZMOR, *workflows).stdout)}
+    for name, found in (("actionlint", errors), ("zizmor", sorted(risks))):
+        print(f"{name}: {'findet nichts' if not found else ''}".rstrip())
+        for line in found:
+            print(f"  {line}")
+    return int(bool(errors or risks))
+
+
+def brief(line: str) -> str:
+    """Eine Meldung von actionlint mit Zeile, ohne Pfad und ohne die Ratschläge dahinter."""
+    line = re.sub(r".*?:(\d+):\d+: ", r"Zeile \1: ", line)
+    return re.split(r"\. (?=available|update|use )|: https", line)[0]
+
+
+def called(name: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Ruft ein Prüfprogramm auf."""
+    command = [tool(name), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
 
 
 def main() -> int:

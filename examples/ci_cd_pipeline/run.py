@@ -21,7 +21,7 @@ ROUTER, STAGING, PRODUCTION = (f"http://127.0.0.1:{port}" for port in (8238, 823
 REGISTRY = "127.0.0.1:8235"
 SETTINGS = "settings.json"
 LINES = 6
-# Nur pytest selbst: Jede Erweiterung, die es sonst mitlädt, kostet je Stufe eine Sekunde.
+# Nur pytest selbst: Jede Erweiterung, die es sonst lädt, kostet je Stufe eine Sekunde.
 LEAN = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 

@@ -2,8 +2,8 @@
 
 Aufruf: python -m examples.ci_cd_pipeline.scenarios ORDNER SZENARIO [--drift concept]
 Der Ordner bekommt stones.csv, testset.csv, champion/ und settings.json; was schon da ist,
-bleibt, außer dem, was das Szenario ausmacht. Mit `--drift` sind Steine und Prüfsatz die einer
-veränderten Welt, siehe examples.drift_detection.constructed.
+bleibt, außer dem, was das Szenario ausmacht. Mit `--drift` kommt eine neue Lieferung samt neuem
+Prüfsatz aus einer veränderten Welt, siehe examples.drift_detection.constructed.
 """
 
 import argparse
@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from examples.drift_detection.constructed import DRIFTS, SEED
-from examples.price_model.data import TARGET, load_diamonds, split
+from examples.ci_cd_pipeline import TARGET
 from examples.price_model.predict import ARTIFACTS, ModelMissingError, load_metadata
 
 APP = "examples.fastapi_service.metered:app"
@@ -53,23 +52,43 @@ def spoiled(table: pd.DataFrame) -> pd.DataFrame:
     return changed
 
 
-def prepare(folder: Path, scenario: str, drift: str = "none") -> dict:
+def prepare(folder: Path, scenario: str, drift: str | None = None) -> dict:
     """Schreibt die Lage nach `folder` und gibt die Einstellungen zurück."""
+    clean, testset = folder / "clean.csv", folder / "testset.csv"
     folder.mkdir(parents=True, exist_ok=True)
-    table, _ = load_diamonds()
-    X_train, X_test, y_train, y_test = split(table)
-    stones = DRIFTS[drift](X_train.assign(**{TARGET: y_train}), SEED)
-    testset = folder / "testset.csv"
-    if not testset.exists():
-        DRIFTS[drift](X_test.assign(**{TARGET: y_test}), SEED).to_csv(testset, index=False)
-    stones = spoiled(stones) if scenario == "broken_data" else stones
-    stones.to_csv(folder / "stones.csv", index=False)
+    if drift or not clean.exists():
+        deliver(clean, testset, drift or "none")
+    if scenario == "broken_data":
+        spoiled(pd.read_csv(clean)).to_csv(folder / "stones.csv", index=False)
+    else:
+        shutil.copy(clean, folder / "stones.csv")
     if not (folder / "champion" / "metadata.json").exists():
         load_metadata(ARTIFACTS)
         shutil.copytree(ARTIFACTS, folder / "champion")
     settings = SCENARIOS[scenario]
     (folder / "settings.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    if scenario == "hasty":
+        renamed(folder / "champion", folder / "candidate", settings["model_version"])
     return settings
+
+
+def deliver(clean: Path, testset: Path, drift: str) -> None:
+    """Schreibt Trainingsdaten und Prüfsatz des Falls, auf Wunsch mit Drift in beiden."""
+    # Erst hier: Der Datensatz bringt eine ganze Zeichenbibliothek mit.
+    from examples.drift_detection.constructed import DRIFTS, SEED
+    from examples.price_model.data import load_diamonds, split
+
+    X_train, X_test, y_train, y_test = split(load_diamonds()[0])
+    for path, X, y in ((testset, X_test, y_test), (clean, X_train, y_train)):
+        DRIFTS[drift](X.assign(**{TARGET: y}), SEED).to_csv(path, index=False)
+
+
+def renamed(source: Path, target: Path, version: str) -> None:
+    """Dasselbe Modell unter neuer Version: Geändert hat der Commit nur den Dienst."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
+    metadata = load_metadata(source) | {"model_version": version}
+    (target / "metadata.json").write_text(json.dumps(metadata, indent=2), encoding="utf-8")
 
 
 def main() -> int:
@@ -77,10 +96,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Die Lage vor einem Lauf herstellen.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("scenario", choices=SCENARIOS)
-    parser.add_argument("--drift", choices=list(DRIFTS), default="none")
+    parser.add_argument("--drift", help="neue Lieferung: none, concept, covariate …")
     options = parser.parse_args()
     try:
         settings = prepare(options.folder, options.scenario, options.drift)
+    except KeyError as error:
+        print(f"Die Drift {error} gibt es nicht.", file=sys.stderr)
+        return 1
     except (OSError, ModelMissingError) as error:
         print(f"Die Lage ließ sich nicht herstellen: {error}", file=sys.stderr)
         return 1

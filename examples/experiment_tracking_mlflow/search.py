@@ -11,21 +11,22 @@ from sklearn.metrics import mean_absolute_error
 from sklearn.pipeline import Pipeline
 
 from examples.experiment_tracking_mlflow import tracking
+from examples.experiment_tracking_mlflow.variants import (
+    LEARNING_RATES,
+    MAX_ITERS,
+    TRAIN_ROWS,
+    VALID_ROWS,
+    errors,
+)
 from examples.price_model.data import fingerprint, load_diamonds, split
 from examples.price_model.train import build_pipeline
 
 EXPERIMENT = "price_search"
-LEARNING_RATES, MAX_ITERS = (0.03, 0.1, 0.5), (40, 120)
-TRAIN_ROWS, VALID_ROWS = 6000, 3000
-STEP = 10
 
 
 def curve(pipeline: Pipeline, table: pd.DataFrame, prices: pd.Series) -> list[Metric]:
     """Der Fehler nach je zehn Bäumen, als Metrik mit Schritt."""
-    prepared = pipeline[:-1].transform(table)
-    stages = enumerate(pipeline[-1].staged_predict(prepared), start=1)
-    errors = [(n, mean_absolute_error(prices, guess)) for n, guess in stages if n % STEP == 0]
-    return [Metric("mae_usd", float(error), 0, n) for n, error in errors]
+    return [Metric("mae_usd", error, 0, n) for n, error in errors(pipeline, table, prices)]
 
 
 def attempt(data: tuple, learning_rate: float, max_iter: int) -> tuple[float, Pipeline, str]:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import distributions
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 # MLflow liest das beim Import. Ohne Grenze wartet ein Client minutenlang auf einen Server.
@@ -24,14 +21,14 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
-from examples.price_model import MODEL_VERSION
+from examples.experiment_tracking_mlflow.origin import environment as environment
+from examples.experiment_tracking_mlflow.origin import provenance as provenance
 from examples.price_model.schema import EXAMPLE, FEATURES
 
 if TYPE_CHECKING:
     # Erst `log_model` braucht scikit-learn; ein Alias ist auch ohne gesetzt.
     from sklearn.pipeline import Pipeline
 
-ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = {"learning_rate", "max_iter", "train_rows", "seed"}
 # Durchgesehen im Kapitel pickle: Zahlen, deren Verweise scikit-learn beim Rechnen nicht prüft.
 TRUSTED = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
@@ -77,33 +74,6 @@ def connect(uri: str, experiment: str, create: bool = False) -> str:
         if found is None:
             mlflow.create_experiment(experiment)
         return mlflow.set_experiment(experiment).experiment_id
-
-
-def provenance(data_sha256: str) -> dict[str, str]:
-    """Woraus der Lauf entstand: Commit, ob etwas geändert war, Fingerabdruck der Daten."""
-    changed = git("status", "--porcelain", "--untracked-files=no")
-    return {
-        "git_commit": git("rev-parse", "HEAD") or "unknown",
-        "git_dirty": "unknown" if changed is None else str(bool(changed)).lower(),
-        "data_sha256": data_sha256,
-        "model_version": MODEL_VERSION,
-    }
-
-
-def git(*arguments: str) -> str | None:
-    """Gibt die Ausgabe von Git zurück; ohne Git oder Repository nichts."""
-    command = ["git", "-C", str(ROOT), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
-
-
-def environment() -> str:
-    """Jedes installierte Paket mit seiner Version, eine Zeile je Paket."""
-    installed = {f"{found.name}=={found.version}" for found in distributions()}
-    return "\n".join(sorted(installed, key=str.lower)) + "\n"
 
 
 def log_parameters(parameters: dict[str, object]) -> None:

@@ -40,8 +40,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Ein weiteres Modell trainieren.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model-version", required=True)
-    parser.add_argument("--max-iter", type=int, default=150)
-    parser.add_argument("--learning-rate", type=float, default=0.15)
+    parser.add_argument("--max-iter", type=int, default=80)
+    parser.add_argument("--learning-rate", type=float, default=0.25)
     metadata = train(**vars(parser.parse_args()))
     print(json.dumps({name: metadata[name] for name in ("model_version", "mae_usd")}))
 

@@ -17,7 +17,7 @@ from examples.model_registry.registry import CHAMPION, MODEL, Registry, Registry
 from examples.model_registry.wait import wait
 from examples.price_model.schema import EXAMPLE
 
-CLIENTS, PER_PHASE = 4, 100
+CLIENTS, PER_PHASE = 4, 60
 WAIT_SECONDS = 60
 
 

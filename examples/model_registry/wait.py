@@ -1,6 +1,6 @@
 """Warten, bis der Dienst etwas Bestimmtes von sich sagt, und zeigen, was er sagt.
 
-Aufruf: python -m examples.model_registry.wait URL --model-version 1.1.0 --status current
+Aufruf: python -m examples.model_registry.wait URL --model-version 1.1.0
 """
 
 import argparse

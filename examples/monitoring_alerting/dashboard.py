@@ -38,8 +38,14 @@ def series(url: str, expression: str, minutes: float) -> list[tuple[str, list, l
     answer.raise_for_status()
     return [
         (
-            next(iter(row["metric"].get(name) for name in ("status", "model_version")
-                      if name in row["metric"]), ""),
+            next(
+                iter(
+                    row["metric"].get(name)
+                    for name in ("status", "model_version")
+                    if name in row["metric"]
+                ),
+                "",
+            ),
             [float(when) - now for when, _ in row["values"]],
             [float(value) for _, value in row["values"]],
         )

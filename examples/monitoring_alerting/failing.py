@@ -1,6 +1,6 @@
 """Derselbe überwachte Dienst mit einem Fehler, den nur seltene Steine treffen: für den Versuch.
 
-Starten: python -m examples.monitoring_alerting.serve --app failing
+Starten: `python -m examples.monitoring_alerting.serve --app failing`
 """
 
 from collections.abc import Sequence

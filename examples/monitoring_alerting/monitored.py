@@ -43,9 +43,7 @@ PRICES = Histogram(
 )
 REJECTED = Counter("price_rejected_fields", "Felder, an denen Anfragen scheiterten", ["field"])
 OUTSIDE = Counter("price_inputs_outside_training", "Werte außerhalb des Trainings", ["feature"])
-IN_PROGRESS = Gauge(
-    "price_requests_in_progress", "Fragen in Arbeit", multiprocess_mode="livesum"
-)
+IN_PROGRESS = Gauge("price_requests_in_progress", "Fragen in Arbeit", multiprocess_mode="livesum")
 WORKER_START = Gauge(
     "price_worker_start_time_seconds", "Start des Workers", multiprocess_mode="liveall"
 )
@@ -71,7 +69,7 @@ def outside(stone: dict, ranges: dict[str, list[float]]) -> Iterator[str]:
 class Observed:
     """Misst Eingaben und Vorhersagen und macht aus einem Absturz eine gezählte Antwort.
 
-    Liegt innen: Eine Ausnahme, die an den äußeren Schichten vorbeifliegt, zählt dort niemand.
+    Liegt innen: Eine Ausnahme, die durch die äußeren Schichten fliegt, zählt dort niemand.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,7 +1,7 @@
-"""Regeln prüfen, die promtool nicht prüft, und für Versuche verkürzen.
+"""An Regeln prüfen, was `promtool` nicht prüft, und für Versuche verkürzen.
 
-Aufruf: python -m examples.monitoring_alerting.rules check REGELN RUNBOOKS
-        python -m examples.monitoring_alerting.rules shorten DATEI ZIEL --speed 60
+Aufruf: `python -m examples.monitoring_alerting.rules check REGELN ANLEITUNGEN`
+oder `python -m examples.monitoring_alerting.rules shorten DATEI ZIEL --speed 60`
 """
 
 import argparse
@@ -83,7 +83,9 @@ def problems(text: str, runbooks: str) -> list[str]:
             if not any(symptom in rule["expr"] for symptom in SYMPTOMS):
                 found.append(f"{name}: Geweckt wird nur wegen eines Symptoms.")
             if "for" not in rule and " and " not in " ".join(rule["expr"].split()):
-                found.append(f"{name}: Ein Ausreißer weckt jemanden; for oder zwei Fenster fehlen.")
+                found.append(
+                    f"{name}: Ein Ausreißer weckt jemanden; `for` oder zwei Fenster fehlen."
+                )
     return found
 
 

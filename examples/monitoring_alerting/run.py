@@ -1,9 +1,9 @@
 """Prometheus oder den Alertmanager mit der Konfiguration dieses Ordners starten.
 
-Aufruf: python -m examples.monitoring_alerting.run prometheus --port 8227 --speed 60
-            [--target price=127.0.0.1:8225 …] [--alertmanager 127.0.0.1:8228] [--rules DATEI]
-        python -m examples.monitoring_alerting.run alertmanager --port 8228 --speed 60
-            [--webhook http://127.0.0.1:8229]
+`python -m examples.monitoring_alerting.run prometheus --port 8227 --speed 60` nimmt dazu
+`--target price=127.0.0.1:8225` (mehrfach), `--alertmanager 127.0.0.1:8228` und `--rules DATEI`;
+`python -m examples.monitoring_alerting.run alertmanager --port 8228 --speed 60` nimmt dazu
+`--webhook http://127.0.0.1:8229`.
 Daten und verkürzte Konfiguration liegen in einem Ordner, der am Ende verschwindet.
 """
 
@@ -80,7 +80,7 @@ def alertmanager(options: argparse.Namespace, folder: Path) -> list[str]:
 
 
 def run(command: list[str], folder: Path) -> int:
-    """Läuft im Ordner, bis ein Signal kommt oder das Programm endet; auch nach kill -9 bleibt nichts."""
+    """Läuft im Ordner bis zu einem Signal oder seinem Ende; auch nach kill -9 bleibt nichts."""
     guard = watcher()
     child = None
     try:

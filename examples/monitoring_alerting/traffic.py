@@ -1,7 +1,6 @@
-"""Fragen an den Dienst schicken, auf Wunsch auch solche, die schiefgehen.
+"""Fragen an den Dienst schicken, auf Wunsch auch solche, die scheitern.
 
 Aufruf: python -m examples.monitoring_alerting.traffic URL --requests 100 --crash-every 5
-Gefragt wird nach dem Beispielstein, mit --test-stones nach lauter verschiedenen Teststeinen.
 Je Frage eine neue Verbindung, damit alle Worker etwas abbekommen.
 """
 
@@ -13,22 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
-from examples.price_model.schema import EXAMPLE, FEATURES
+from examples.price_model.schema import EXAMPLE
 
 CLIENTS = 8
 CRASH, REJECT = {"depth": 45.0}, {"carat": -1.0}
 
 
-def test_stones(requests: int) -> list[dict]:
-    """Steine, die das Modell nie sah; immer dieselben."""
-    # Erst hier: Daten zu laden dauert länger, als hundert Fragen zu stellen.
-    from examples.drift_detection.constructed import halves
-
-    return halves()[1][list(FEATURES)].head(requests).to_dict("records")
-
-
-def spoil(rows: list[dict], crash_every: int, reject_every: int) -> list[dict]:
-    """Macht jede n-te Frage zu einer, die abstürzt oder abgelehnt wird."""
+def mixture(requests: int, crash_every: int, reject_every: int) -> list[dict]:
+    """Gibt Fragen zurück, von denen einige abstürzen oder abgelehnt werden."""
+    rows = [dict(EXAMPLE) for _ in range(requests)]
     for number, row in enumerate(rows, start=1):
         if crash_every and number % crash_every == 0:
             row.update(CRASH)
@@ -42,16 +34,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Fragen an den Preisdienst schicken")
     parser.add_argument("url")
     parser.add_argument("--requests", type=int, default=100)
-    parser.add_argument("--crash-every", type=int, default=0, help="jede n-te trifft den Fehler")
-    parser.add_argument("--reject-every", type=int, default=0, help="jede n-te ist ungültig")
-    parser.add_argument("--test-stones", action="store_true", help="verschiedene Steine")
+    parser.add_argument(
+        "--crash-every", type=int, default=0, help="jede fünfte bei 5 trifft den Fehler"
+    )
+    parser.add_argument(
+        "--reject-every", type=int, default=0, help="jede zweite bei 2 ist ungültig"
+    )
     options = parser.parse_args()
-    wanted = max(options.requests, 1)
-    questions = test_stones(wanted) if options.test_stones else [EXAMPLE] * wanted
-    if len(questions) < wanted:
-        print(f"Es gibt nur {len(questions)} Teststeine.", file=sys.stderr)
+    if options.requests < 1:
+        print("Es braucht mindestens eine Frage.", file=sys.stderr)
         return 1
-    questions = spoil([dict(row) for row in questions], options.crash_every, options.reject_every)
+    questions = mixture(options.requests, options.crash_every, options.reject_every)
 
     def ask(stone: dict) -> str:
         try:

@@ -1,8 +1,7 @@
 """Warten, bis etwas eintritt, statt eine feste Zeit zu schlafen.
 
-Aufruf: python -m examples.monitoring_alerting.watch query URL AUSDRUCK
-        … watch message DATEI ALARM [firing|resolved]
-        … watch alert URL ALARM active|suppressed
+Aufruf: `python -m examples.monitoring_alerting.watch query URL AUSDRUCK`,
+`… watch message DATEI ALARM [firing|resolved]` oder `… watch alert URL ALARM active|suppressed`
 Zeigt, worauf gewartet wurde, als eine Zeile JSON; nach Ablauf der Zeit endet es mit 1.
 """
 
@@ -22,8 +21,7 @@ def query(url: str, expression: str) -> list[dict]:
     if body["status"] != "success":
         sys.exit(f"Prometheus lehnt die Frage ab: {body['error']}")
     return [
-        {"labels": row["metric"], "value": float(row["value"][1])}
-        for row in body["data"]["result"]
+        {"labels": row["metric"], "value": float(row["value"][1])} for row in body["data"]["result"]
     ]
 
 

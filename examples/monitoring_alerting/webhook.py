@@ -39,11 +39,11 @@ class Webhook(BaseHTTPRequestHandler):
     file: Path
     lock = threading.Lock()
 
-    def do_GET(self) -> None:  # noqa: N802 – so heißt es in http.server
+    def do_GET(self) -> None:
         """Beantwortet den Health-Check."""
         self.answer(200 if self.path == "/health/ready" else 404)
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Schreibt die Alarme auf; ohne 2xx versucht es der Alertmanager noch einmal."""
         try:
             size = int(self.headers.get("Content-Length", 0))

@@ -369,7 +369,17 @@ def experiment(services, tmp_path):
         url = f"http://127.0.0.1:{port}"
         command = ["python", "-m", f"examples.ab_test.{module}", "--mode", mode, "--salt", "real"]
         command += ["--control", services["control"], "--treatment", services[treatment]]
-        command += ["--log", log, "--port", port, "--max-slowdown", "100", *options]
+        command += [
+            "--log",
+            log,
+            "--port",
+            port,
+            "--max-slowdown",
+            "100",
+            "--timeout",
+            "30",
+            *options,
+        ]
         service = process.serve(command, f"{url}/health/ready", timeout=60)
         try:
             asked = ["python", "-m", "examples.ab_test.traffic", url, "--users", users]
@@ -619,7 +629,7 @@ def test_boundaries_are_those_of_the_tables(kind, table):
 
 def test_peeking_raises_false_alarms_and_boundaries_repair_it():
     rows = {row["looks"]: row for row in simulate.peeking(20_000)}
-    # Drei Standardfehler der Simulation um die Werte aus fachstand und Lehrbuch.
+    # Drei Standardfehler der Simulation um die Werte des Lehrbuchs.
     for looks, rate in {1: 0.05, 5: 0.142, 20: 0.248}.items():
         assert rows[looks]["naive"] == pytest.approx(rate, abs=0.01)
         assert rows[looks]["obrien_fleming"] == pytest.approx(0.05, abs=0.006)

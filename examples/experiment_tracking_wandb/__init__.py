@@ -1,0 +1,1 @@
+"""Experiment-Tracking mit W&B, ohne Konto und ohne Netz."""

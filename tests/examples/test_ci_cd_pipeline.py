@@ -1,0 +1,335 @@
+"""Das Gate sperrt, der Canary rollt zurück, und der Workflow ruft genau die Stufen auf."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from sklearn.metrics import mean_absolute_error
+
+import needs
+import process
+from contract import free_port, require_environment
+from examples.ci_cd_pipeline import TARGET, gate, rules, run, scenarios, train
+from examples.ci_cd_pipeline.image import ReleaseError, check_evidence
+from examples.price_model import data
+from examples.price_model.predict import ARTIFACTS, load_metadata
+from examples.price_model.schema import FEATURES
+
+MODULE = "examples.ci_cd_pipeline"
+EXAMPLE = process.ROOT / "examples" / "ci_cd_pipeline"
+DEPLOY = EXAMPLE / "deploy.yml"
+BROKEN = sorted((EXAMPLE / "broken").glob("*.yml"))
+LOCAL = ["python:ci_cd_pipeline", "-m", f"{MODULE}.local"]
+
+
+def ran(module: str, *words: object, code: int = 0, **env: str) -> str:
+    """Führt ein Programm aus, verlangt seinen Exitcode und gibt alles zurück, was es sagte."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"{MODULE}.{module}", *map(str, words)],
+        cwd=process.ROOT,
+        env=process._environment(env),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == code, said
+    assert "Traceback" not in said
+    return said
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Die Lage vor einem Lauf; `worse` und `brittle` sind trainiert."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    for name in ("worse", "brittle"):
+        scenarios.prepare(folder, name)
+        settings = json.loads((folder / "settings.json").read_text())
+        train.train(folder / "stones.csv", settings, folder / name)
+    return folder
+
+
+def judged(folder: Path, candidate: str, *more: object, code: int) -> str:
+    pair = ["--champion", folder / "champion", "--candidate", folder / candidate]
+    return ran("gate", *pair, "--testset", folder / "testset.csv", *more, code=code)
+
+
+def test_names_agree_with_the_case():
+    assert TARGET == data.TARGET
+
+
+def test_champion_passes_against_itself(folder):
+    assert "gesperrt" not in judged(folder, "champion", code=0)
+
+
+def test_worse_model_is_blocked_and_numbers_agree_with_sklearn(folder):
+    report = folder / "worse.json"
+    assert "gesperrt" in judged(folder, "worse", "--report", report, code=1)
+    found = json.loads(report.read_text())
+    table = pd.read_csv(folder / "testset.csv")
+    import joblib
+
+    for part, name in (("champion_usd", "champion"), ("candidate_usd", "worse")):
+        pipeline = joblib.load(folder / name / "price_model.joblib")
+        expected = mean_absolute_error(table[TARGET], pipeline.predict(table[list(FEATURES)]))
+        assert found["parts"]["alle"][part] == pytest.approx(expected, abs=0.05)
+    assert sum(p["rows"] for n, p in found["parts"].items() if n != "alle") == len(table)
+
+
+def test_tolerance_decides(folder):
+    wide = ["--tolerance", "0.9", "--segment-tolerance", "0.9"]
+    judged(folder, "worse", *wide, code=0)
+
+
+def test_segment_blocks_although_the_total_is_better():
+    rng = np.random.default_rng(0)
+    champion = np.concatenate([rng.uniform(10, 90, 500), rng.uniform(500, 900, 500)])
+    candidate = champion * np.repeat([1.5, 0.9], 500)
+    assert gate.compare(candidate, champion, 0.02)["passed"]
+    assert not gate.compare(candidate[:500], champion[:500], 0.15)["passed"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda f: (f / "testset.csv").write_text("carat,price\n1,2\n"),
+        lambda f: (f / "testset.csv").write_text(",".join([*FEATURES, TARGET]) + "\n"),
+        lambda f: (f / "candidate" / "price_model.onnx").write_bytes(b"kaputt"),
+        lambda f: shutil.rmtree(f / "champion"),
+    ],
+    ids=["columns", "empty", "model", "no champion"],
+)
+def test_gate_without_an_answer_stays_closed(tmp_path, spoil):
+    shutil.copytree(ARTIFACTS, tmp_path / "champion")
+    shutil.copytree(ARTIFACTS, tmp_path / "candidate")
+    data.load_diamonds()[0].head(200).to_csv(tmp_path / "testset.csv", index=False)
+    report = tmp_path / "gate.json"
+    report.write_text('{"passed": true}')
+    spoil(tmp_path)
+    said = judged(tmp_path, "candidate", "--report", report, code=2)
+    assert said.startswith("Nicht entscheidbar")
+    assert not report.exists()
+
+
+def test_only_what_passed_the_gate_becomes_an_image(folder, tmp_path):
+    report = tmp_path / "gate.json"
+    for content, reason in (
+        (None, "Kein Bericht"),
+        ({"passed": False}, "nicht bestanden"),
+        ({"passed": "true"}, "nicht bestanden"),
+        ({"passed": True, "model_sha256": "0" * 64}, "anderen Modell"),
+    ):
+        if content is not None:
+            report.write_text(json.dumps(content))
+        with pytest.raises(ReleaseError, match=reason):
+            check_evidence(folder / "worse", report)
+    sha256 = gate.sha256(folder / "worse" / "price_model.onnx")
+    report.write_text(json.dumps({"passed": True, "model_sha256": sha256}))
+    check_evidence(folder / "worse", report)
+
+
+def test_run_stops_at_the_first_red_stage(folder):
+    scenarios.prepare(folder, "broken_data")
+    said = ran("run", code=1, PIPELINE_FOLDER=str(folder))
+    assert said.splitlines() == ["data       rot", "  test_weight_fits_the_size"]
+    assert not (folder / "candidate").exists()
+
+
+def test_behaviour_finds_what_the_mean_error_hides(folder):
+    shutil.copytree(folder / "brittle", folder / "candidate", dirs_exist_ok=True)
+    judged(folder, "candidate", code=0)
+    said = ran("run", "model", "--folder", folder, code=1)
+    assert "test_turning_a_stone_keeps_its_price" in said
+
+
+def test_bad_calls_are_explained(tmp_path):
+    assert "Unbekannt: rollout" in ran("run", "rollout", "--folder", tmp_path, code=2)
+    assert "settings.json" in ran("run", "--folder", tmp_path, code=2)
+    words = [tmp_path, "staging", "--release", tmp_path / "x.json", "--url", "http://127.0.0.1:9"]
+    assert "Nicht ausgerollt" in ran("deploy", *words, code=1)
+    lonely = f"http://127.0.0.1:{free_port()}"
+    assert "antwortet nicht" in ran("canary", "--router", lonely, code=1)
+    assert "Rauchtest nicht bestanden" in ran("smoke", lonely, "--model", ARTIFACTS, code=1)
+
+
+# Der Workflow
+
+
+@pytest.mark.parametrize("path", [DEPLOY, *BROKEN], ids=lambda path: path.stem)
+def test_rules_know_good_from_broken(path):
+    problems = rules.problems(yaml.safe_load(path.read_text(encoding="utf-8")))
+    assert (not problems) == (path == DEPLOY), problems
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("run gate\n", "run gate || true\n", "verschluckt"),
+        ("- name: build\n", "- name: build\n        if: always()\n", "nach einem Fehler"),
+        ("- name: gate\n", "- name: gate\n        continue-on-error: true\n", "läuft nach"),
+        ("run gate\n", "run code\n", "Stufen fehlen: gate"),
+        ("@9c091bb21b7c1c1d1991bb908d89e4e9dddfe3e0 # v7.0.0", "@v7", "nicht auf einen Commit"),
+    ],
+)
+def test_each_rule_can_be_broken(old, new, problem):
+    text = DEPLOY.read_text(encoding="utf-8")
+    assert old in text
+    assert any(problem in found for found in rules.problems(yaml.safe_load(text.replace(old, new))))
+
+
+def test_steps_carry_the_names_of_their_stages():
+    steps = yaml.safe_load(DEPLOY.read_text(encoding="utf-8"))["jobs"]["pipeline"]["steps"][1:]
+    assert [step["name"] for step in steps] == run.names()
+    assert [step["run"].split()[-1] for step in steps] == run.names()
+
+
+def test_linters_accept_all_but_the_old_workflow():
+    for tool, options in (("actionlint", []), ("zizmor", ["--offline", "--pedantic"])):
+        program = needs.program(tool, "make test richtet es ein")
+        for path in (DEPLOY, *BROKEN):
+            done = subprocess.run([program, *options, path], capture_output=True)
+            assert (done.returncode == 0) == (path.stem != "vintage"), path.name
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Die Befehle der Workflows sind für sh.")
+@pytest.mark.parametrize(
+    ("name", "job", "delivered"),
+    [("swallowed", "succeeded", True), ("always", "failed", True), ("nothing", "succeeded", False)],
+)
+def test_act_runs_what_github_would(folder, name, job, delivered):
+    require_environment("ci_cd_pipeline")
+    scenarios.prepare(folder, "worse")
+    shutil.copytree(folder / "worse", folder / "candidate", dirs_exist_ok=True)
+    env = {"PIPELINE_FOLDER": str(folder)}
+    workflow = f"examples/ci_cd_pipeline/broken/{name}.yml"
+    try:
+        said = process.output([*LOCAL, "act", workflow], env=env)
+    except process.ProcessError as error:
+        said = str(error)
+    assert f"Job: {job}" in said
+    assert ("ausgeliefert" in said) == delivered
+
+
+# Ausrollen ohne Docker: Plätze, Router und Canary
+
+
+@pytest.fixture(scope="module")
+def platform(folder, tmp_path_factory):
+    """Zwei Plätze, auf dem ersten der Champion, davor der Router und Nutzer."""
+    state = tmp_path_factory.mktemp("state")
+    (state / "production.json").write_text(
+        json.dumps({"model": str(ARTIFACTS), "model_version": load_metadata()["model_version"]})
+    )
+    urls = {n: f"http://127.0.0.1:{free_port()}" for n in ("production", "staging", "router")}
+    ports = {name: url.rpartition(":")[2] for name, url in urls.items()}
+    slots = ["python", "-m", f"{MODULE}.slots", state]
+    for name in ("production", "staging"):
+        slots += ["--slot", f"{name}={ports[name]}"]
+    router = ["python", "-m", "examples.ab_test.router", "--mode", "canary", "--share", "0"]
+    router += ["--control", urls["production"], "--treatment", urls["staging"], "--salt", "test"]
+    router += ["--log", state / "log.jsonl", "--port", ports["router"], "--min-requests", "20"]
+    router += ["--max-slowdown", "100"]
+    services = [process.serve(slots, f"{urls['production']}/health/ready", timeout=90)]
+    services.append(process.serve(router, f"{urls['router']}/health", timeout=60))
+    counter = f"http://127.0.0.1:{free_port()}"
+    users = ["python", "-m", f"{MODULE}.users", urls["router"], "--port", counter.split(":")[-1]]
+    services.append(process.serve([*users, "--rate", "60"], counter, timeout=60))
+    yield state, urls, counter
+    for service in reversed(services):
+        service.stop()
+
+
+def counted(address: str) -> dict:
+    import httpx
+
+    return httpx.get(address, timeout=10).json()
+
+
+def test_good_candidate_reaches_everyone(folder, platform):
+    state, urls, counter = platform
+    said = ran("deploy", state, "staging", "--model", folder / "brittle", "--url", urls["staging"])
+    assert "1.3.0" in said
+    ran("smoke", urls["staging"], "--model", folder / "brittle")
+    ran("canary", "--router", urls["router"], "--requests", "25")
+    assert counted(f"{urls['router']}/split")["share"] == 1
+    seen = counted(counter)
+    assert seen["failed"] == 0 and seen["by_version"]["1.3.0"] > 20
+    # Abschließen: Produktion übernimmt, der Platz des Kandidaten wird leer.
+    take = ["--from", "staging", "--url", urls["production"]]
+    ran("deploy", state, "production", *take)
+    ran("canary", "--router", urls["router"], "--requests", "1000000", "--timeout", "1", code=1)
+    assert counted(f"{urls['router']}/split")["share"] == 0
+
+
+def test_hasty_candidate_is_rolled_back_and_no_user_notices(folder, platform):
+    state, urls, counter = platform
+    before = (state / "production.json").read_text()
+    scenarios.prepare(folder, "hasty")
+    wanted = {
+        "model": str(folder / "candidate"),
+        "model_version": "1.5.0",
+        "app": scenarios.SCENARIOS["hasty"]["app"],
+    }
+    (state / "wanted.json").write_text(json.dumps(wanted))
+    release = ["--release", state / "wanted.json", "--url", urls["staging"]]
+    ran("deploy", state, "staging", *release)
+    # Der Rauchtest fragt nach einem anderen Schliff und merkt nichts.
+    ran("smoke", urls["staging"], "--model", folder / "candidate")
+    assert "zurückgerollt" in ran("canary", "--router", urls["router"], code=1)
+    split = counted(f"{urls['router']}/split")
+    assert split["share"] == 0 and "gescheitert" in split["rollback"]["reason"]
+    assert split["arms"]["treatment"]["failed"] > 0
+    assert counted(counter)["failed"] == 0
+    assert (state / "production.json").read_text() == before
+
+
+def test_failed_deployment_restores_what_was_there(platform, tmp_path):
+    state, urls, _ = platform
+    before = (state / "production.json").read_text()
+    broken = tmp_path / "model"
+    shutil.copytree(ARTIFACTS, broken)
+    (broken / "price_model.onnx").write_bytes(b"kaputt")
+    (broken / "metadata.json").write_text('{"model_version": "9.9.9"}')
+    words = ["--model", broken, "--url", urls["production"], "--timeout", "3"]
+    assert "Nicht ausgerollt" in ran("deploy", state, "production", *words, code=1)
+    assert (state / "production.json").read_text() == before
+
+
+def test_canary_without_traffic_does_not_pass():
+    class Silent(BaseHTTPRequestHandler):
+        """Ein Router, den niemand fragt; merkt sich jeden gesetzten Anteil."""
+
+        shares: list[float] = []
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.shares.append(json.loads(body)["share"])
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            share = self.shares[-1] if self.shares else 0
+            arms = {"treatment": {"assigned": 0}}
+            body = json.dumps({"share": share, "rollback": None, "arms": arms}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Silent) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        said = ran("canary", "--router", url, "--timeout", "0.3", code=1)
+        server.shutdown()
+    assert "kamen nur 0 von 40 Fragen" in said
+    assert Silent.shares == [0.25, 0]
