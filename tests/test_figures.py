@@ -54,10 +54,10 @@ def test_lines_are_counted_with_own_modules_and_without_words(tmp_path, monkeypa
 def test_every_challenge_leads_to_its_evidence():
     page = (ROOT / "book" / "herausforderungen.md").read_text(encoding="utf-8")
     section = re.search(r"^## Frage, Antwort, Beleg$(.+?)^## ", page, re.MULTILINE | re.DOTALL)[1]
-    rows = re.findall(r"^\| (?!Herausforderung|-)(.+) \|$", section, re.MULTILINE)
+    rows = re.findall(r"^\| (\*\*.+) \|$", section, re.MULTILINE)
     linked = set()
     for row in rows:
-        answer, evidence = row.split(" | ")[2:]
+        _, answer, evidence = row.split(" | ")
         (slug,) = re.findall(r"\]\(\.\./notebooks/(\w+)\.ipynb\)", answer)
         numbers = re.findall(r"\{observed\}`(\w+) ", evidence)
         assert set(numbers) == {slug}, f"Keine Zahl aus dem verlinkten Notebook: {row}"

@@ -87,12 +87,15 @@ def read(folder: Path, reference: dict) -> tuple[list[dict], dict[str, int]]:
     return rows, counts
 
 
-def watch(reference: dict, folder: Path, size: int = WINDOW) -> Iterator[dict]:
-    """Prüft jedes volle Fenster und nennt zuletzt, was gezählt wurde.
+def watch(
+    reference: dict, folder: Path, size: int = WINDOW, last: int | None = None
+) -> Iterator[dict]:
+    """Prüft jedes volle Fenster, auf Wunsch nur der letzten Zeilen; nennt zuletzt, was es zählte.
 
     Ohne ein volles Fenster entsteht `LogError`: Fehlende Daten sind auch eine Nachricht.
     """
     rows, counts = read(folder, reference)
+    rows = rows[-last:] if last else rows
     if len(rows) < size:
         raise LogError(
             f"Nur {len(rows)} brauchbare Zeilen, ein Fenster braucht {size} "
@@ -123,6 +126,7 @@ def main() -> int:
     parser.add_argument("profile", type=Path, help="Datei mit dem Profil der Referenz")
     parser.add_argument("folder", type=Path, nargs="?", help="Ordner des Logs")
     parser.add_argument("--window", type=int, default=WINDOW, help="Zeilen je Fenster")
+    parser.add_argument("--last", type=int, help="nur so viele Zeilen am Ende des Logs")
     options = parser.parse_args()
     try:
         if options.what == "profile":
@@ -134,7 +138,8 @@ def main() -> int:
         elif options.window < 1:
             parser.error("Ein Fenster hat mindestens eine Zeile.")
         else:
-            for row in watch(load(options.profile), options.folder, options.window):
+            reference = load(options.profile)
+            for row in watch(reference, options.folder, options.window, options.last):
                 print(json.dumps(row))
     except (LogError, OSError, RuntimeError) as error:
         print(error, file=sys.stderr)

@@ -55,7 +55,7 @@ def series(url: str, expression: str, minutes: float) -> list[tuple[str, list, l
 
 def draw(url: str, path: Path, minutes: float, window: str) -> dict[str, int]:
     """Zeichnet alle Felder in ein Bild; gibt je Feld die Zahl der Messwerte zurück."""
-    figure, axes = plt.subplots(2, 2, figsize=(10, 6), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(10, 6), sharex=True, layout="constrained")
     counts = {}
     for (title, expression), axis in zip(PANELS.items(), axes.flat, strict=True):
         found = series(url, expression.format(window=window), minutes)
@@ -66,7 +66,7 @@ def draw(url: str, path: Path, minutes: float, window: str) -> dict[str, int]:
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
         if any(label for label, _, _ in found):
-            axis.legend(loc="upper left", fontsize=9)
+            axis.legend(fontsize=9)
     for axis in axes[1]:
         axis.set_xlabel("Sekunden vor jetzt")
     figure.savefig(path, dpi=100)

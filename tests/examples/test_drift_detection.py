@@ -229,6 +229,10 @@ def test_detector_fires_after_the_shift_and_not_before(service, profile, run):
     assert [row["alarm"] for row in windows] == [False] * 3 + [True] * 3
     assert all({"carat", "price_usd"} <= set(row["drifted"]) for row in windows[3:])
     assert counts == {"rows": 3000, "other_version": 0, "unreadable": 0}
+    # Der nächtliche Blick: nur, was zuletzt kam.
+    _, said, _ = run(detector, "watch", profile, folder, "--last", 500)
+    (window, _) = rows(said)
+    assert (window["window"], window["alarm"]) == (1, True)
 
 
 def test_sales_are_what_the_stones_really_cost(service, run, halves, tmp_path):

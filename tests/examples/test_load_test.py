@@ -66,7 +66,8 @@ def exit_code(*arguments: object) -> tuple[int, str]:
 
 @pytest.mark.parametrize("size", [1, 2, 99, 1000])
 def test_percentiles_equal_numpy(size):
-    values = [random.Random(size).expovariate(1) for _ in range(size)]
+    chance = random.Random(size)
+    values = [chance.expovariate(1) for _ in range(size)]
     for percent in (0, 50, 95, 99, 99.9, 100):
         expected = np.percentile(values, percent)
         assert measures.percentile(values, percent) == pytest.approx(expected)
