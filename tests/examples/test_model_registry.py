@@ -160,7 +160,8 @@ def test_service_writes_its_log_and_counts(place):
     assert {name: logged[name] for name in price} == price
     metrics = httpx.get(f"{place.service}/metrics", timeout=30).text
     (count,) = re.findall(r'price_requests_total\{route="/predict",status="200"\} (\S+)', metrics)
-    assert float(count) == sum(line.get("status") == 200 for line in lines)
+    # Je Frage ein Stein, also je Antwort genau eine Zeile.
+    assert float(count) == sum(line["event"] == "prediction" for line in lines)
 
 
 def test_what_the_training_did_not_measure_comes_from_outside(place):
