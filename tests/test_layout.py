@@ -8,6 +8,8 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
+from texts import WITHOUT_EXAMPLE
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
 EXAMPLES = {path.parent.name for path in (ROOT / "examples").glob("*/__init__.py")}
@@ -43,6 +45,7 @@ PORTS = {
     "ci_cd_pipeline": {8235, 8236, 8237, 8238, 8239},
     "ab_test": {8221, 8222, 8223, 8224},
     "experiment_tracking_wandb": {8245, 8246},
+    "end_to_end": set(range(8251, 8260)),
 }
 PORT = re.compile(r"\b8[12]\d\d\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users)/|[A-Z]:\\Users|file://")
@@ -73,6 +76,9 @@ def test_slug_is_complete(slug):
         "Beispiel": f"examples/{slug}/__init__.py",
         "Test": f"tests/examples/test_{slug}.py",
     }
+    if slug in WITHOUT_EXAMPLE:
+        wanted = {"Notebook": wanted["Notebook"]}
+        assert not (ROOT / "examples" / slug).exists(), f"{slug} soll kein Beispiel haben"
     missing = [f"{what} {path}" for what, path in wanted.items() if not (ROOT / path).exists()]
     assert not missing, f"{slug}: Es fehlt {', '.join(missing)}"
 

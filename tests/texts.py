@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE-TEXT.md")
 PYTHON = ("examples", "notebooks", "tools", "tests", "book/_ext")
 DRAWN = ("book/_static/**/*.svg", "book/_templates/**/*.html")
+# Das Schlusskapitel setzt die Beispiele der anderen zusammen und bringt keines mit.
+WITHOUT_EXAMPLE = {"end_to_end"}
 COMMENTED = (
     *("Makefile", ".ci/run", "_*.yml", "*.in", "pyproject.toml", ".github/**/*.yml"),
     *("examples/**/*.yml", "examples/**/*.yaml", "examples/**/*.sh", "examples/**/*Dockerfile"),

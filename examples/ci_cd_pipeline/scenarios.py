@@ -1,8 +1,9 @@
 """Die Lage vor einem Lauf herstellen: Daten, Prüfsatz, Champion und was der Commit ändert.
 
-Aufruf: python -m examples.ci_cd_pipeline.scenarios ORDNER SZENARIO
+Aufruf: python -m examples.ci_cd_pipeline.scenarios ORDNER SZENARIO [--drift concept]
 Der Ordner bekommt stones.csv, testset.csv, champion/ und settings.json; was schon da ist,
-bleibt, außer dem, was das Szenario ausmacht.
+bleibt, außer dem, was das Szenario ausmacht. Mit `--drift` kommt eine neue Lieferung samt neuem
+Prüfsatz aus einer veränderten Welt, siehe examples.drift_detection.constructed.
 """
 
 import argparse
@@ -51,12 +52,12 @@ def spoiled(table: pd.DataFrame) -> pd.DataFrame:
     return changed
 
 
-def prepare(folder: Path, scenario: str) -> dict:
+def prepare(folder: Path, scenario: str, drift: str | None = None) -> dict:
     """Schreibt die Lage nach `folder` und gibt die Einstellungen zurück."""
     clean, testset = folder / "clean.csv", folder / "testset.csv"
     folder.mkdir(parents=True, exist_ok=True)
-    if not clean.exists():
-        first_delivery(clean, testset)
+    if drift or not clean.exists():
+        deliver(clean, testset, drift or "none")
     if scenario == "broken_data":
         spoiled(pd.read_csv(clean)).to_csv(folder / "stones.csv", index=False)
     else:
@@ -71,14 +72,15 @@ def prepare(folder: Path, scenario: str) -> dict:
     return settings
 
 
-def first_delivery(clean: Path, testset: Path) -> None:
-    """Schreibt Trainingsdaten und Prüfsatz des Falls."""
+def deliver(clean: Path, testset: Path, drift: str) -> None:
+    """Schreibt Trainingsdaten und Prüfsatz des Falls, auf Wunsch mit Drift in beiden."""
     # Erst hier: Der Datensatz bringt eine ganze Zeichenbibliothek mit.
+    from examples.drift_detection.constructed import DRIFTS, SEED
     from examples.price_model.data import load_diamonds, split
 
     X_train, X_test, y_train, y_test = split(load_diamonds()[0])
-    X_test.assign(**{TARGET: y_test}).to_csv(testset, index=False)
-    X_train.assign(**{TARGET: y_train}).to_csv(clean, index=False)
+    for path, X, y in ((testset, X_test, y_test), (clean, X_train, y_train)):
+        DRIFTS[drift](X.assign(**{TARGET: y}), SEED).to_csv(path, index=False)
 
 
 def renamed(source: Path, target: Path, version: str) -> None:
@@ -94,9 +96,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Die Lage vor einem Lauf herstellen.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("scenario", choices=SCENARIOS)
+    parser.add_argument("--drift", help="neue Lieferung: none, concept, covariate …")
     options = parser.parse_args()
     try:
-        settings = prepare(options.folder, options.scenario)
+        settings = prepare(options.folder, options.scenario, options.drift)
+    except KeyError as error:
+        print(f"Die Drift {error} gibt es nicht.", file=sys.stderr)
+        return 1
     except (OSError, ModelMissingError) as error:
         print(f"Die Lage ließ sich nicht herstellen: {error}", file=sys.stderr)
         return 1

@@ -4,7 +4,7 @@ import subprocess
 from importlib.metadata import distributions
 from pathlib import Path
 
-from examples.price_model.train import MODEL_VERSION
+from examples.price_model import MODEL_VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 

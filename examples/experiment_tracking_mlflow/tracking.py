@@ -1,10 +1,13 @@
 """Was jeder Lauf mitschreibt: Herkunft, Umgebung, Modell; und wie das Modell zurückkommt."""
 
+from __future__ import annotations
+
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 # MLflow liest das beim Import. Ohne Grenze wartet ein Client minutenlang auf einen Server.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -17,11 +20,14 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
-from sklearn.pipeline import Pipeline
 
 from examples.experiment_tracking_mlflow.origin import environment as environment
 from examples.experiment_tracking_mlflow.origin import provenance as provenance
 from examples.price_model.schema import EXAMPLE, FEATURES
+
+if TYPE_CHECKING:
+    # Erst `log_model` braucht scikit-learn; ein Alias ist auch ohne gesetzt.
+    from sklearn.pipeline import Pipeline
 
 ALLOWED = {"learning_rate", "max_iter", "train_rows", "seed"}
 # Durchgesehen im Kapitel pickle: Zahlen, deren Verweise scikit-learn beim Rechnen nicht prüft.

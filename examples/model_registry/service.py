@@ -1,6 +1,6 @@
 """Der Preisdienst mit dem Modell aus der Registry; er folgt dem Alias ohne Neustart.
 
-Starten: python -m examples.model_registry.service --tracking-uri URL --port 8232
+Starten: python -m examples.model_registry.service --tracking-uri URL --port 8232 [--log ORDNER]
 """
 
 import argparse
@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 # Ein Stein lohnt keine Aufteilung auf Threads; gelesen wird das beim Import von scikit-learn.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -126,6 +127,20 @@ def create_app(uri: str, name: str = MODEL, alias: str = CHAMPION, poll: float =
     return app
 
 
+def observe(app: FastAPI, folder: Path) -> None:
+    """Führt das Log des Kapitels Logging und zählt, was Prometheus unter /metrics abholt."""
+    # Erst hier: Ein eigenes Log gehört zu einem Prozess, nicht zu jedem Import.
+    from examples.fastapi_service.metered import Metered, metrics
+    from examples.service_logging.journal import configure
+    from examples.service_logging.middleware import RequestLog
+
+    configure(folder, os.environ.get("PRICE_LOG_LEVEL", "INFO"))
+    app.get("/metrics", include_in_schema=False)(metrics)
+    app.add_middleware(Metered)
+    # Zuletzt hinzugefügt heißt außen: Auch was die Größengrenze abweist, steht im Log.
+    app.add_middleware(RequestLog)
+
+
 def main() -> None:
     """Startet den Dienst auf Loopback."""
     parser = argparse.ArgumentParser(description="Preisdienst mit dem Modell aus der Registry.")
@@ -134,8 +149,11 @@ def main() -> None:
     parser.add_argument("--alias", default=CHAMPION)
     parser.add_argument("--port", type=int, default=8232)
     parser.add_argument("--poll", type=float, default=5, help="Sekunden zwischen zwei Blicken")
+    parser.add_argument("--log", type=Path, help="Ordner des Logs; dann auch mit /metrics")
     given = parser.parse_args()
     app = create_app(given.tracking_uri, given.model, given.alias, given.poll)
+    if given.log:
+        observe(app, given.log)
     uvicorn.run(app, host="127.0.0.1", port=given.port, access_log=False)
 
 

@@ -1,7 +1,8 @@
 """Warten, bis etwas eintritt, statt eine feste Zeit zu schlafen.
 
 Aufruf: `python -m examples.monitoring_alerting.watch query URL AUSDRUCK`,
-`… watch message DATEI ALARM [firing|resolved]` oder `… watch alert URL ALARM active|suppressed`
+`… watch message DATEI ALARM [firing|resolved] [--label NAME=WERT]` oder
+`… watch alert URL ALARM active|suppressed`
 Zeigt, worauf gewartet wurde, als eine Zeile JSON; nach Ablauf der Zeit endet es mit 1.
 """
 
@@ -25,11 +26,24 @@ def query(url: str, expression: str) -> list[dict]:
     ]
 
 
-def message(path: Path, alert: str, status: str) -> list[dict]:
-    """Sucht Meldungen in der Datei des Webhooks."""
+def message(path: Path, alert: str, status: str, labels: dict[str, str]) -> list[dict]:
+    """Sucht Meldungen in der Datei des Webhooks; ein Alarm kann je Label mehrmals feuern."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     found = [json.loads(line) for line in lines]
-    return [row for row in found if (row["alert"], row["status"]) == (alert, status)]
+    return [
+        row
+        for row in found
+        if (row["alert"], row["status"]) == (alert, status)
+        and labels.items() <= row["labels"].items()
+    ]
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Liest `name=wert`."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} hat nicht die Form NAME=WERT.")
+    return name, value
 
 
 def alert(url: str, name: str, state: str) -> list[dict]:
@@ -59,6 +73,7 @@ def main() -> int:
     second.add_argument("file", type=Path)
     second.add_argument("alert")
     second.add_argument("status", choices=["firing", "resolved"], nargs="?", default="firing")
+    second.add_argument("--label", type=pair, action="append", default=[], metavar="NAME=WERT")
     third = what.add_parser("alert")
     third.add_argument("url")
     third.add_argument("alert")
@@ -66,7 +81,9 @@ def main() -> int:
     options = parser.parse_args()
     asks = {
         "query": lambda: query(options.url, options.expression),
-        "message": lambda: message(options.file, options.alert, options.status),
+        "message": lambda: message(
+            options.file, options.alert, options.status, dict(options.label)
+        ),
         "alert": lambda: alert(options.url, options.alert, options.state),
     }
     deadline, problem = time.monotonic() + options.timeout, "Die Antwort blieb leer."

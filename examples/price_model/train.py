@@ -22,13 +22,12 @@ from sklearn.metrics import mean_absolute_error, r2_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
+from examples.price_model import MODEL_VERSION
 from examples.price_model.data import fingerprint, load_diamonds, split
 from examples.price_model.predict import ARTIFACTS
 from examples.price_model.schema import CATEGORIES, FEATURES
 from examples.price_model.storage import write_together
 
-# Ändert sich das Modell, ändert sich diese Nummer; sie steht in jeder Antwort.
-MODEL_VERSION = "1.0.0"
 MAX_DIFFERENCE_USD = 0.05
 
 

@@ -66,6 +66,26 @@ def test_names_agree_with_the_case():
     assert TARGET == data.TARGET
 
 
+def test_a_delivery_can_come_from_a_changed_world(tmp_path):
+    files = ("stones.csv", "testset.csv")
+    scenarios.prepare(tmp_path, "good")
+    before = {name: pd.read_csv(tmp_path / name) for name in files}
+    scenarios.prepare(tmp_path, "good", "concept")
+    # Das nächste Szenario behält, was geliefert wurde.
+    scenarios.prepare(tmp_path, "worse")
+    for name in files:
+        after = pd.read_csv(tmp_path / name)
+        assert after.drop(columns=TARGET).equals(before[name].drop(columns=TARGET))
+        assert after[TARGET].to_numpy() == pytest.approx(1.15 * before[name][TARGET].to_numpy())
+    scenarios.prepare(tmp_path, "good", "none")
+    assert pd.read_csv(tmp_path / "testset.csv").equals(before["testset.csv"])
+
+
+def test_an_unknown_drift_changes_nothing(tmp_path):
+    said = ran("scenarios", tmp_path, "good", "--drift", "unheard", code=1)
+    assert "Die Drift 'unheard' gibt es nicht." in said and not list(tmp_path.iterdir())
+
+
 def test_champion_passes_against_itself(folder):
     assert "gesperrt" not in judged(folder, "champion", code=0)
 

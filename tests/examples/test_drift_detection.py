@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType
 
 import numpy as np
@@ -21,6 +22,7 @@ from examples.drift_detection import (
     traffic,
 )
 from examples.drift_detection.detector import LogError
+from examples.monitoring_alerting import batch
 from examples.price_model.schema import EXAMPLE, FEATURES
 
 MODULE = "examples.drift_detection"
@@ -231,6 +233,30 @@ def test_detector_fires_after_the_shift_and_not_before(service, profile, run):
     _, said, _ = run(detector, "watch", profile, folder, "--last", 500)
     (window, _) = rows(said)
     assert (window["window"], window["alarm"]) == (1, True)
+
+
+def test_sales_are_what_the_stones_really_cost(service, run, halves, tmp_path):
+    (url, _), file = service, tmp_path / "sales.jsonl"
+    for drift in ("none", "concept"):
+        run(traffic, url, drift, "--stones", 150, "--skip", 20, "--sales", file)
+    sold = rows(file.read_text(encoding="utf-8"))
+    assert {frozenset(row) for row in sold} == {
+        frozenset({"time", "model_version", "price_usd", "sold_usd"})
+    }
+    paid = halves[1]["price"].iloc[20:170].tolist()
+    assert [row["sold_usd"] for row in sold[:150]] == paid
+    dearer = [round(price * constructed.INFLATION, 2) for price in paid]
+    assert [row["sold_usd"] for row in sold[150:]] == dearer
+    # Dieselben Steine, also dieselben Schätzungen.
+    assert [row["price_usd"] for row in sold[:150]] == [row["price_usd"] for row in sold[150:]]
+    (error, *_) = batch.labels(file, 283.0)
+    wanted = fmean(abs(row["price_usd"] - row["sold_usd"]) for row in sold)
+    assert [sample.value for sample in error.samples] == [pytest.approx(wanted)]
+
+
+def test_nobody_is_asked_when_the_sales_cannot_be_written(run, tmp_path):
+    code, said, complained = run(traffic, "http://127.0.0.1:9", "none", "--sales", tmp_path)
+    assert code == 1 and not said and "Die Verkäufe lassen sich nicht schreiben" in complained
 
 
 def test_detector_is_quiet_on_the_other_half(profile, halves):

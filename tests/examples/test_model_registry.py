@@ -1,6 +1,7 @@
 """Die Registry lässt nur Freigegebenes zu, und der Dienst folgt ihr, ohne je zu verstummen."""
 
 import json
+import re
 import shutil
 import subprocess
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from contract import free_port, mlflow_server
 from examples.model_registry.wait import wait
 from examples.price_model.predict import ARTIFACTS
 from examples.price_model.schema import EXAMPLE
+from examples.service_logging import journal
 
 PACKAGE = "examples.model_registry"
 PATIENCE = 60
@@ -123,6 +125,7 @@ def place(tmp_path_factory):
         place.run(SETUP.format(folder=str(folder / "candidate")))
         command = ["python", "-m", f"{PACKAGE}.service", "--tracking-uri", place.url]
         command += ["--port", place.service.rsplit(":", 1)[1], "--poll", "0.2"]
+        command += ["--log", folder / "log"]
         place.running = process.serve(command, f"{place.service}/health/ready", timeout=90)
         yield place
         place.running.stop()
@@ -147,6 +150,37 @@ def test_answer_leads_back_to_run_data_and_commit(place):
     assert found["metrics"]["test_mae_usd"] == metadata["mae_usd"]
     assert found["metrics"]["cost_usd"] == 7
     assert (found["approved_by"], found["approved_because"]) == ("ben", "Fehler geprüft")
+
+
+def test_service_writes_its_log_and_counts(place):
+    price = place.ask()
+    lines = [line for line in journal.read(place.folder / "log") if line]
+    *_, logged = (line for line in lines if line["event"] == "prediction")
+    assert logged["features"] == EXAMPLE
+    assert {name: logged[name] for name in price} == price
+    metrics = httpx.get(f"{place.service}/metrics", timeout=30).text
+    (count,) = re.findall(r'price_requests_total\{route="/predict",status="200"\} (\S+)', metrics)
+    # Je Frage ein Stein, also je Antwort genau eine Zeile.
+    assert float(count) == sum(line["event"] == "prediction" for line in lines)
+
+
+def test_what_the_training_did_not_measure_comes_from_outside(place):
+    bare = place.folder / "unmeasured"
+    shutil.copytree(place.folder / "candidate", bare)
+    metadata = json.loads((bare / "metadata.json").read_text(encoding="utf-8"))
+    known = {name: metadata[name] for name in ("model_version", "data_sha256")}
+    (bare / "metadata.json").write_text(json.dumps(known), encoding="utf-8")
+    found = place.run(
+        f"run_id = r.log_run(pathlib.Path({str(bare)!r}), '7.0.0', {{}},"
+        " {'test_mae_usd': 324.0}, 'price')\n"
+        "print(json.dumps(client.get_run(run_id).data.metrics))"
+    )
+    assert json.loads(found) == {"test_mae_usd": 324.0}
+
+
+def test_moving_an_alias_loads_no_scikit_learn():
+    code = "import sys, examples.model_registry.registry as r; print('sklearn' in sys.modules)"
+    assert process.output(["python", "-W", "ignore", "-c", code]).strip() == "False"
 
 
 def test_rollback_moves_the_alias_and_withdraws_the_approval(place):

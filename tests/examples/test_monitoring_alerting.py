@@ -338,6 +338,7 @@ def test_webhook_writes_only_what_is_complete(tmp_path):
         ("run", "prometheus", "--target", "ohne-gleichheitszeichen"),
         ("serve", "--workers", 0),
         ("watch", "--timeout", 0.5, "message", "gibt-es-nicht.jsonl", "PriceDrift"),
+        ("watch", "message", "gibt-es-nicht.jsonl", "PriceDrift", "--label", "ohne"),
         ("watch", "--timeout", 0.5, "query", "http://127.0.0.1:9", "up"),
         ("dashboard", "http://127.0.0.1:9", "bild.png"),
     ],
@@ -346,6 +347,19 @@ def test_webhook_writes_only_what_is_complete(tmp_path):
 def test_bad_arguments_get_a_german_sentence(words):
     refused(f"examples.monitoring_alerting.{words[0]}", *words[1:])
     assert not (process.ROOT / "bild.png").exists()
+
+
+def test_a_message_is_found_by_its_labels(tmp_path):
+    file = tmp_path / "alerts.jsonl"
+    rows = [
+        {"alert": "PriceErrorHigh", "status": "firing", "labels": {"model_version": version}}
+        for version in ("1.0.0", "1.1.0")
+    ]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    words = ("watch", "--timeout", 5, "message", file, "PriceErrorHigh", "--label")
+    assert json.loads(call(*words, "model_version=1.0.0")) == rows[0]
+    with pytest.raises(process.ProcessError, match="nicht eingetreten"):
+        call("watch", "--timeout", 0.5, *words[3:], "model_version=1.3.0")
 
 
 def test_nothing_survives_a_killed_wrapper():
