@@ -57,8 +57,8 @@ def test_every_challenge_leads_to_its_evidence():
     rows = re.findall(r"^\| (\*\*.+) \|$", section, re.MULTILINE)
     linked = set()
     for row in rows:
-        _, answer, evidence = row.split(" | ")
-        (slug,) = re.findall(r"\]\(\.\./notebooks/(\w+)\.ipynb\)", answer)
+        _, evidence = row.split(" | ")
+        (slug,) = re.findall(r"\]\(\.\./notebooks/(\w+)\.ipynb\)", evidence)
         numbers = re.findall(r"\{observed\}`(\w+) ", evidence)
         assert set(numbers) == {slug}, f"Keine Zahl aus dem verlinkten Notebook: {row}"
         linked.add(slug)
