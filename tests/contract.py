@@ -842,6 +842,6 @@ REFERENCES: dict[str, Callable[[], Reference]] = {"tensorflow_savedmodel": keras
 HTTP_SERVICES = (
     *("flask_service", "fastapi_service", "docker_image", "compose_stack"),
     *("kubernetes_cluster", "load_test", "load_balancing", "auto_scaling", "service_logging"),
-    *("model_registry", "ab_test", "ci_cd_pipeline"),
+    *("monitoring_alerting", "model_registry", "ab_test", "ci_cd_pipeline"),
 )
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP_SERVICES)]

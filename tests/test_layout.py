@@ -41,7 +41,7 @@ PORTS = {
     "service_logging": {8215, 8216, 8217},
     "experiment_tracking_mlflow": {8211, 8212},
     "monitoring_alerting": set(range(8225, 8231)),
-    "model_registry": {8231, 8232, 8233, 8234},
+    "model_registry": {8231, 8232, 8233},
     "ci_cd_pipeline": {8235, 8236, 8237, 8238, 8239},
     "ab_test": {8221, 8222, 8223, 8224},
     "experiment_tracking_wandb": {8245, 8246},
