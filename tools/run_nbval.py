@@ -60,9 +60,9 @@ def note_skipped(reason: str) -> None:
             file.write(f"{reason}\n")
 
 
-def isolation() -> list[str]:
-    """Beginn eines Befehls, den CI vom Netz trennt; nur Linux hat diese Namensräume."""
-    if sys.platform != "linux" or not os.environ.get("CI"):
+def without_network() -> list[str]:
+    """Beginn eines Befehls, der nur Loopback sieht; nur Linux hat diese Namensräume."""
+    if sys.platform != "linux":
         return []
     # Ohne root gehört der Namensraum einem Benutzer, der nur darin root ist.
     rights = [] if os.geteuid() == 0 else ["--map-root-user"]
@@ -112,7 +112,7 @@ def main() -> int:
         ]
         # loadfile: die Zellen eines Notebooks brauchen denselben Kernel.
         spread = () if exclusive else ("-n", "auto", "--dist", "loadfile")
-        prefix = [] if outside else isolation()
+        prefix = without_network() if os.environ.get("CI") and not outside else []
         # Ein Kapitel mit eigener Umgebung nennt deren Kernel; alle anderen nehmen dieses Python.
         own = [path for path in chosen if metadata(path).get("environment")]
         shared = [path for path in chosen if path not in own]
