@@ -42,7 +42,7 @@ def metadata(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))["metadata"]
 
 
-def missing(path: Path) -> list[str]:
+def missing(path: Path, kernels: Path = KERNELS) -> list[str]:
     """Nennt, was dem Notebook auf diesem Rechner fehlt, samt Abhilfe."""
     found = []
     for name in metadata(path).get("requires", []):
@@ -50,7 +50,7 @@ def missing(path: Path) -> list[str]:
         if not shutil.which(command[0]) or subprocess.run(command, capture_output=True).returncode:
             found.append(f"{name} (Abhilfe: {remedy})")
     slug = metadata(path).get("environment")
-    if slug and not (KERNELS / slug / "kernel.json").exists():
+    if slug and not (kernels / slug / "kernel.json").exists():
         found.append(f"die Umgebung {slug} (Abhilfe: python tools/setup.py {slug})")
     return found
 

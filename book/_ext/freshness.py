@@ -180,7 +180,7 @@ def last_green(status: dict) -> tuple[list[nodes.Node], str]:
 def newest(result: dict | None) -> tuple[list[nodes.Node], str]:
     """Sagt, was `make latest` zu einem Kapitel ergab."""
     if result is None:
-        return [nodes.Text("Zu dieser Fassung nicht versucht.")], "none"
+        return [nodes.Text("Noch nicht versucht.")], "none"
     text = {
         "green": "Läuft",
         "red": f"Bricht: {result['where']}",
@@ -211,7 +211,7 @@ def add_stamp(app: Sphinx, doctree: nodes.document) -> None:
     content, colour = last_green(status)
     if PAGE in app.env.found_docs:
         content = [*content, nodes.Text(" · "), link(PAGE, docname, "Stand aller Kapitel")]
-    rows = [("Pakete", listed(status["packages"]), ""), ("Letzter grüner Lauf", content, colour)]
+    rows = [("Versionen", listed(status["packages"]), ""), ("Letzter grüner Lauf", content, colour)]
     # Der erste Absatz bleibt der erste: Aus ihm wird die Beschreibung der Seite.
     first = next(doctree.findall(nodes.paragraph))
     first.parent.insert(first.parent.index(first) + 1, details(rows))
@@ -263,7 +263,7 @@ class ChapterStatus(SphinxDirective):
         needed = ", ".join(REQUIRED[name] for name in status["requires"])
         return [
             ("Kapitel", [link(docname, self.env.docname)], ""),
-            ("Pakete", listed(status["packages"]), ""),
+            ("Versionen", listed(status["packages"]), ""),
             ("Umgebung", used, ""),
             ("Braucht dazu", [nodes.Text(needed)] if needed else [], ""),
             ("Letzter grüner Lauf", *last_green(status)),
@@ -326,7 +326,7 @@ class EnvironmentStatus(SphinxDirective):
     def newest(self, result: dict | None) -> tuple[list[nodes.Node], str]:
         """Sagt, ob sich die neuesten Versionen auflösen ließen und wie viele neuer sind."""
         if result is None:
-            return [nodes.Text("Nicht versucht.")], "none"
+            return [nodes.Text("Noch nicht versucht.")], "none"
         if result["failure"]:
             return [nodes.Text("Lässt sich nicht einrichten, "), *day(result)], "red"
         count = len(result["newer"])
