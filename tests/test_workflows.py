@@ -116,7 +116,7 @@ def test_pages_are_rebuilt_every_week_after_the_newest_versions():
 
 @pytest.fixture
 def downloads(monkeypatch):
-    """Ein gh mit drei Läufen; nur der älteste von main hat noch sein Ergebnis."""
+    """Ein gh mit drei Läufen; nur der älteste von `main` hat noch sein Ergebnis."""
     called = []
     listed = [
         {"databaseId": 30, "event": "pull_request"},

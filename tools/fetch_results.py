@@ -27,7 +27,7 @@ def download(run: str, name: str, folder: Path) -> bool:
 
 
 def latest_runs() -> list[str]:
-    """Die Läufe von latest.yml auf main, der jüngste zuerst."""
+    """Die Läufe von latest.yml auf `main`, der jüngste zuerst."""
     query = ("--workflow", "latest.yml", "--branch", "main", "--status", "completed")
     done = gh("run", "list", *query, "--limit", str(LISTED), "--json", "databaseId,event")
     if done.returncode:

@@ -105,7 +105,7 @@ def end(process: subprocess.Popen) -> None:
 
 def run(command: list) -> tuple[int, str]:
     """Führt einen Befehl in der Kopie aus; gibt Exitcode und die letzten Zeilen zurück."""
-    # Eine Datei statt einer Pipe: Was im Hintergrund weiterliefe, hielte die Pipe offen.
+    # Eine Datei statt einer Pipe: Was im Hintergrund weiterläuft, hält eine Pipe offen.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         process = subprocess.Popen(command, cwd=TREE, stdout=output, stderr=subprocess.STDOUT)
         try:
@@ -152,7 +152,7 @@ def last_line(text: str) -> str:
 
 
 def set_up(name: str) -> dict:
-    """Richtet eine Umgebung ein; nennt, was neuer ist als im Lock und was gedeckelt bleibt."""
+    """Richtet eine Umgebung ein; nennt, was neuer ist und was eine Obergrenze hält."""
     result = runs.origin() | attempt(setting_up(name)) | {"newer": {}, "held_back": {}}
     if result["failure"]:
         return result

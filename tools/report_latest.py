@@ -33,8 +33,10 @@ def report(result: dict) -> None:
             for name in chapter["environments"]
             for package, (old, new) in result["environments"][name]["newer"].items()
         )
-        body = f"{chapter['where']}\n\n```text\n{chapter['failure']}\n```\n\n"
-        body += f"Neuer als im Lock:\n\n```text\n{newer}\n```\n"
+        body = (
+            f"{chapter['where']}\n\n```text\n{chapter['failure']}\n```\n\n"
+            f"Neuer als im Lock:\n\n```text\n{newer}\n```\n"
+        )
         if title in numbers:
             gh("issue", "comment", numbers[title], "--body-file", "-", text=body)
         else:

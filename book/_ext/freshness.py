@@ -25,7 +25,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "tools"))  # von dort kommen runs und setup
+sys.path.append(str(ROOT / "tools"))  # von dort kommen `runs` und `setup`
 
 import runs  # noqa: E402
 from setup import NEWEST, OLDEST  # noqa: E402
