@@ -156,14 +156,17 @@ def set_up(name: str) -> dict:
     result = runs.origin() | attempt(setting_up(name)) | {"newer": {}, "held_back": {}}
     if result["failure"]:
         return result
-    lock = dict(PIN.findall((folder(name) / "requirements.txt").read_text(encoding="utf-8")))
+    # Je nach Python kann ein Lock mehrere Versionen eines Pakets nennen.
+    lock: dict[str, list[str]] = {}
+    for package, version in PIN.findall((folder(name) / COMMON).read_text(encoding="utf-8")):
+        lock.setdefault(package, []).append(version)
     listing = [UV, "pip", "list", "--outdated", "--format", "json", "--python", python(name)]
     freeze = subprocess.run(
         [UV, "pip", "freeze", "--python", python(name)], capture_output=True, encoding="utf-8"
     )
     for package, version in PIN.findall(freeze.stdout):
-        if lock.get(package, version) != version:
-            result["newer"][package] = [lock[package], version]
+        if version not in lock.get(package, [version]):
+            result["newer"][package] = [lock[package][0], version]
     outdated = subprocess.run(listing, cwd=TREE, capture_output=True, encoding="utf-8")
     capped = CAP.findall((folder(name) / "requirements.in").read_text(encoding="utf-8"))
     for package in json.loads(outdated.stdout or "[]"):
