@@ -182,12 +182,12 @@ def newest(result: dict | None) -> tuple[list[nodes.Node], str]:
     if result is None:
         return [nodes.Text("Noch nicht versucht.")], "none"
     text = {
-        "green": "Läuft",
-        "red": f"Bricht: {result['where']}",
-        "skipped": f"Übersprungen, es fehlt {result['where']}",
+        "green": "läuft",
+        "red": f"bricht. {result['where']}",
+        "skipped": f"übersprungen, es fehlt {result['where']}",
     }[result["outcome"]]
     colour = result["outcome"] if result["outcome"] != "skipped" else "none"
-    return [nodes.Text(f"{text}, "), *day(result)], colour
+    return [*day(result), nodes.Text(f": {text}")], colour
 
 
 def details(rows: list[tuple[str, list[nodes.Node], str]]) -> nodes.definition_list:
@@ -328,10 +328,10 @@ class EnvironmentStatus(SphinxDirective):
         if result is None:
             return [nodes.Text("Noch nicht versucht.")], "none"
         if result["failure"]:
-            return [nodes.Text("Lässt sich nicht einrichten, "), *day(result)], "red"
+            return [*day(result), nodes.Text(f": bricht. {result['where']}")], "red"
         count = len(result["newer"])
-        text = f"{count} {'Paket' if count == 1 else 'Pakete'} neuer als im Lock, "
-        return [nodes.Text(text), *day(result)], "green"
+        text = f": {count} {'Paket' if count == 1 else 'Pakete'} neuer als im Lock"
+        return [*day(result), nodes.Text(text)], "green"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
