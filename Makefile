@@ -99,8 +99,8 @@ node_modules/lighthouse: package-lock.json
 lighthouse: .venv/.checks book node_modules/lighthouse ## Startseite mit Lighthouse messen
 	@$(BIN)/python tools/lighthouse.py
 
-latest: .venv/.all $(ENVIRONMENTS) ## Alle Kapitel mit den neuesten Versionen prüfen
-	@$(BIN)/python tools/latest.py
+latest: .venv/.all $(WHEELS) ## Alle Kapitel mit den neuesten Versionen prüfen (eines: NOTEBOOKS="notebooks/x.ipynb")
+	@$(BIN)/python tools/latest.py $(NOTEBOOKS)
 
 lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	@for layer in "" -book -checks; do \

@@ -127,7 +127,7 @@ answer["price_usd"]""",
     "## Selbsttest\n\n" + "<details><summary>Antwort</summary>Ja.</details>\n" * 3,
     "## Aufräumen\n\nNichts zu tun.",
     "## Zusammenfassung\n\nFertig.\nDie Versionen:",
-    ("versions", "import sys\n\nsys.version"),
+    ("versions", 'import sys\n\n{"python": sys.version.split()[0]}'),
 ]
 
 
@@ -448,6 +448,29 @@ def test_number_no_output_holds_breaks_the_build(tree):
     assert "Ein Karat kostet 2\u202f800 US-Dollar." in page
     edit(tree, "book/konzept.md", " c5 ", " c1 ")
     assert_red(build(tree), r"book/konzept\.md.*Keine Ausgabe zu 'tiny_model c1")
+
+
+def page(tree: Path) -> str:
+    """Baut das Buch und gibt die Seite des Notebooks zurück."""
+    done = build(tree)
+    assert done.returncode == 0, done.stdout
+    html = (tree / f"_build/html/notebooks/{SLUG}.html").read_text(encoding="utf-8")
+    assert len(re.findall(r'<dl class="[^"]*\bstamp"', html)) == 1
+    return html
+
+
+def test_stamp_shows_the_last_run_of_exactly_this_notebook(tree):
+    assert compare(tree).returncode == 0
+    html = page(tree)
+    assert "auf diesem Rechner" in html and "stamp-green" in html
+    edit(tree, NOTEBOOK, "Der Quelltext.", "Der ganze Quelltext.")
+    html = page(tree)
+    assert "kein Lauf hinterlegt" in html and "stamp-green" not in html
+
+
+def test_versions_nobody_can_read_break_the_build(tree):
+    edit(tree, NOTEBOOK, "{'python': ", "{'python' ")
+    assert_red(build(tree), rf"{SLUG}\.ipynb: Die letzte Zelle nennt keine Versionen")
 
 
 def test_removed_marker_breaks_the_build(tree):
