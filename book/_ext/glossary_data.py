@@ -18,7 +18,8 @@ class StrictLoader(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise ExtensionError(f"{node.start_mark.name}, Zeile {node.start_mark.line + 1}: „{key}“ steht doppelt")
+                place = f"{node.start_mark.name}, Zeile {node.start_mark.line + 1}"
+                raise ExtensionError(f"{place}: „{key}“ steht doppelt")
         return super().construct_mapping(node, deep)
 
 

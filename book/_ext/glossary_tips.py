@@ -6,6 +6,7 @@ Wort, das auch anderes heißt, gilt nur auf den Seiten, die dort unter `pages` s
 """
 
 import re
+from html import escape
 from pathlib import Path
 
 from docutils import nodes
@@ -37,7 +38,7 @@ def pattern(term: str, forms: list[str]) -> str:
     first = f"[{noun[0].lower()}{noun[0].upper()}]" if noun[0].islower() else re.escape(noun[0])
     parts.append(first + re.escape(noun[1:]) + ending)
     words = [r"\s+".join(parts), *map(re.escape, forms)]
-    # Kein Wortteil: weder „Stichprobe“ noch „Port-Scan“.
+    # Kein Wortteil: weder „Stichprobe“ noch „Port-Nummer“.
     return rf"(?<![\w/.@-])(?:{'|'.join(words)})(?![\w/@-]|\.\w)"
 
 
@@ -50,11 +51,12 @@ def link(app: Sphinx, docname: str, entry: dict, text: str, number: int) -> list
     """Schreibt Verweis und Erklärung; sichtbar macht sie glossary.js."""
     uri = app.builder.get_relative_uri(docname, PAGE) + "#" + anchor(app, entry["term"])
     tip = f"glossary-tip-{number}"
-    html = app.builder.templates.environment.from_string(
-        '<span class="glossary-use"><a class="glossary-link" href="{{ uri }}" '
-        'aria-describedby="{{ tip }}">{{ text|e }}</a>'
-        '<span class="glossary-tip" id="{{ tip }}" role="tooltip" hidden>{{ text_of_tip|e }}</span></span>'
-    ).render(uri=uri, tip=tip, text=text, text_of_tip=" ".join(entry["definition"].split()))
+    definition = escape(" ".join(entry["definition"].split()))
+    html = (
+        f'<span class="glossary-use"><a class="glossary-link" href="{escape(uri)}" '
+        f'aria-describedby="{tip}">{escape(text)}</a>'
+        f'<span class="glossary-tip" id="{tip}" role="tooltip" hidden>{definition}</span></span>'
+    )
     return [nodes.raw("", html, format="html")]
 
 

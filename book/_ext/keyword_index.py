@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-FILE = Path("book/anhang/stichworte.yml")
+FILE = Path("book/data/keywords.yml")
 logger = logging.getLogger(__name__)
 
 
@@ -86,7 +86,9 @@ def entries(app: Sphinx) -> dict[str, list[tuple[str, str, str]]]:
 
 def fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Schreibt das Verzeichnis, nach Buchstaben geordnet."""
-    for place in doctree.findall(lambda n: "keyword-index" in getattr(n, "attributes", {}).get("classes", [])):
+    for place in doctree.findall(
+        lambda n: "keyword-index" in getattr(n, "attributes", {}).get("classes", [])
+    ):
         ordered = sorted(entries(app).items(), key=lambda entry: (sort_key(entry[0]), entry[0]))
         for letter, group in groupby(ordered, key=initial):
             listing = nodes.bullet_list()

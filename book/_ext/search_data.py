@@ -15,7 +15,14 @@ from sphinx.application import Sphinx
 # Mitten im Anhang steht jedes Fachwort; gesucht ist aber meist das Kapitel dazu.
 WEIGHTS = {"notebooks/": 1.0, "book/anhang/": 0.3, "book/": 0.7}
 CODE_WORD = re.compile(r"[^\W\d_]\w{2,}")
-SKIPPED = (nodes.comment, nodes.raw, nodes.title, nodes.section, nodes.image, nodes.substitution_definition)
+SKIPPED = (
+    nodes.comment,
+    nodes.raw,
+    nodes.title,
+    nodes.section,
+    nodes.image,
+    nodes.substitution_definition,
+)
 
 
 def prose(node: nodes.Node) -> list[str]:

@@ -3,12 +3,14 @@ import MiniSearch from "./minisearch.mjs";
 
 const EXCERPT = 220;
 const SHOWN = 10;
+const LEAD = 700;
 const input = document.querySelector("#search-query");
 const status = document.querySelector("#search-status");
 const list = document.querySelector("#search-results");
 /* global GermanStemmer, stopwords: aus language_data.js von Sphinx */
 const stemmer = new GermanStemmer();
-const ignored = new Set([...stopwords].map(fold));
+const asking = ["warum", "wann", "wohin", "wieso", "eigentlich"];
+const ignored = new Set([...stopwords, ...asking].map(fold));
 const stems = new Map();
 
 function fold(word) {
@@ -30,16 +32,18 @@ function words(text) {
 async function prepare() {
   const response = await fetch(new URL("search.json", import.meta.url));
   const pages = await response.json();
+  let known = new Set();
   const index = new MiniSearch({
-    fields: ["title", "keywords", "headings", "text", "code"],
+    fields: ["title", "keywords", "headings", "lead", "text", "code"],
     idField: "number",
     tokenize: words,
     processTerm: stem,
     searchOptions: {
-      boost: { title: 4, keywords: 4, headings: 1.5, code: 0.5 },
-      fuzzy: (term) => (term.length > 4 ? 0.2 : false),
+      boost: { title: 4, keywords: 4, headings: 3, code: 0.5 },
+      // Vertippt ist nur, was in keinem Text steht; sonst träfe „Rechte“ auch „Rechner“.
+      fuzzy: (term) => (term.length > 4 && !known.has(term) ? 0.2 : false),
       prefix: (term) => term.length > 3,
-      weights: { fuzzy: 0.25, prefix: 0.4 },
+      weights: { fuzzy: 0.25, prefix: 0.2 },
       boostDocument: (number) => pages[number].weight,
     },
   });
@@ -48,9 +52,12 @@ async function prepare() {
     title: page.title,
     keywords: page.keywords,
     headings: page.sections.slice(1).map(([, heading]) => heading).join(" "),
+    // Die ersten Sätze nennen, worum es geht; sie zählen doppelt.
+    lead: page.sections[0][2].slice(0, LEAD),
     text: page.sections.map(([, , text]) => text).join(" "),
     code: page.code,
   })));
+  known = new Set(stems.values());
   return { pages, index };
 }
 
