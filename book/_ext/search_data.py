@@ -32,7 +32,7 @@ def prose(node: nodes.Node) -> list[str]:
     if isinstance(node, (*SKIPPED, nodes.literal_block)):
         return []
     texts = [text for child in node.children for text in prose(child)]
-    return texts if isinstance(node, nodes.TextElement) else [*texts, " "]
+    return texts if isinstance(node, nodes.Inline) else [*texts, " "]
 
 
 def sections(doctree: nodes.document) -> list[list[str]]:

@@ -104,7 +104,7 @@ def test_news_show_the_changelog(site):
 def test_last_chapter_names_the_next_section(site):
     def footer(page: str) -> str:
         html = (site / f"{page}.html").read_text(encoding="utf-8")
-        nav = html.split('class="prev-next-area"')[1].split("</nav>")[0]
+        nav = html.split('aria-label="Blättern">')[1].split("</nav>")[0]
         return " ".join(re.sub(r"<[^>]+>", " ", nav).split())
 
     assert footer("notebooks/fastapi_service").endswith("Nächster Abschnitt Modell-Persistenz")
