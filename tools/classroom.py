@@ -5,6 +5,7 @@ Es enthält Seite, Notebooks, Beispiele, Modell und die Pakete für drei Systeme
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -39,8 +40,10 @@ TRIED = "notebooks/joblib_model.ipynb"
 def lock_for(platform: str, python: str, target: Path) -> list[str]:
     """Schreibt aus dem gemeinsamen Lock, was für dieses System gilt; gibt die Zeilen zurück."""
     command = [BIN / "uv", "pip", "compile", "--quiet", "--no-deps", "--no-header", "--no-annotate"]
-    command += ["--python-platform", platform, "--python-version", python]
-    subprocess.run([*command, ROOT / LAYERS["all"], "-o", target], check=True, capture_output=True)
+    command += ["--python-platform", platform, "--python-version", python, "-o", target]
+    # onnxruntime gibt es erst ab macOS 14; die Vorgabe von uv ist älter.
+    newest = {**os.environ, "MACOSX_DEPLOYMENT_TARGET": "14.0"}
+    subprocess.run([*command, ROOT / LAYERS["all"]], check=True, stdout=subprocess.PIPE, env=newest)
     with target.open("a", encoding="utf-8") as file:
         file.write(f"{UV}\n")
     return target.read_text(encoding="utf-8").splitlines()
