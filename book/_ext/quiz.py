@@ -66,6 +66,8 @@ class ReadQuestions(SphinxTransform):
         """Ersetzt je Frage die nummerierte Liste und das HTML dahinter."""
         for section in list(self.document.findall(nodes.section)):
             if section[0].astext() == HEADING:
+                # Ist diese Datei neuer als die Seite, entsteht die Seite neu.
+                self.document.settings.env.note_dependency(__file__)
                 self.read(section)
 
     def read(self, section: nodes.section) -> None:
@@ -110,6 +112,7 @@ class WriteQuestions(SphinxPostTransform):
             if number == len(lists):
                 root = "../" * self.env.docname.count("/")
                 parts.append(html(f'<script type="module" src="{root}_static/quiz.mjs"></script>'))
+            question["classes"].clear()  # sonst bekäme sie das erste Stück
             question.replace_self(parts)
 
     def write(self, number: int, item: nodes.list_item):
@@ -121,7 +124,7 @@ class WriteQuestions(SphinxPostTransform):
         for text in texts:
             yield from text.children
         if several:
-            yield html('<span class="quiz-hint">Mehrere Antworten sind richtig.</span>')
+            yield html(' <span class="quiz-hint">Mehrere Antworten sind richtig.</span>')
         yield html("</legend>")
         for letter, answer in zip("abcd", answers, strict=False):
             name = f"quiz-{number}"
