@@ -101,6 +101,19 @@ TOC = {
         }
     ],
 }
+
+
+def question(number: int) -> str:
+    """Eine Frage des Selbsttests; richtig ist die Antwort mit derselben Nummer."""
+    answers = "".join(
+        f"<details><summary>{text}</summary>\n"
+        f"{'Richtig' if place == number else 'Falsch'}: Das ist hier so.\n"
+        "Das Kapitel begründet es.</details>\n"
+        for place, text in enumerate(("Ja", "Nein, nie", "Weder noch"), start=1)
+    )
+    return f"{number}. Frage {number}?\n\n{answers}"
+
+
 CELLS = [
     f"""# Ein kleines Modell
 
@@ -124,7 +137,7 @@ answer["price_usd"]""",
     "## Grenzen\n\nKeine.",
     "## Übung\n\nDen Preis verdoppeln.",
     ("solution", "hide-cell", '2 * answer["price_usd"]'),
-    "## Selbsttest\n\n" + "<details><summary>Antwort</summary>Ja.</details>\n" * 3,
+    "## Selbsttest\n\n" + "\n".join(question(number) for number in (1, 2, 3)),
     "## Aufräumen\n\nNichts zu tun.",
     "## Zusammenfassung\n\nFertig.\nDie Versionen:",
     ("versions", 'import sys\n\n{"python": sys.version.split()[0]}'),
@@ -217,7 +230,9 @@ VIOLATIONS = {
     "a_picture_comes_first": lambda book, _: book.cells[1].update(source="Kein Bild."),
     "all_sections_are_there_in_order": lambda book, _: book.cells[10].update(source="Weg."),
     "exercise_has_a_hidden_solution": lambda _, code: code[4].metadata.update(tags=["solution"]),
-    "self_test_hides_its_answers": lambda book, _: book.cells[-4].update(source="## Selbsttest"),
+    "self_test_explains_every_answer": lambda book, _: book.cells[-4].update(
+        source=book.cells[-4].source.replace("Das Kapitel begründet es.", "", 1)
+    ),
     "last_cell_names_the_versions": lambda _, code: code[5].metadata.pop("tags"),
     "metadata_is_known": lambda book, _: book.metadata.update(author="Ada"),
     "file_is_written_as_saving_writes_it": lambda *_: None,
@@ -373,6 +388,40 @@ def test_every_rule_for_notebooks_goes_red(tree):
     assert_red(done, *(rf"FAILED .*test_{rule}\[{rule}\]" for rule in VIOLATIONS))
     written = (ROOT / "tests" / "test_notebooks.py").read_text(encoding="utf-8")
     assert set(re.findall(r"^def test_(\w+)\(\w", written, re.MULTILINE)) == set(VIOLATIONS)
+
+
+def change_self_test(tree: Path, *changes: tuple[str, str]) -> None:
+    """Ersetzt im Selbsttest jedes Vorkommen."""
+    notebook = nbformat.read(tree / NOTEBOOK, as_version=4)
+    cell = next(cell for cell in notebook.cells if cell.source.startswith("## Selbsttest"))
+    for old, new in changes:
+        assert old in cell.source
+        cell.source = cell.source.replace(old, new)
+    nbformat.write(notebook, tree / NOTEBOOK)
+
+
+GIVEN_AWAY = {
+    # Richtig ist immer „Ja“, die erste Antwort.
+    "am selben Platz": [
+        ("Richtig:", "Falsch:"),
+        ("Ja</summary>\nFalsch:", "Ja</summary>\nRichtig:"),
+    ],
+    "die längste": [
+        ("</summary>\nRichtig:", ", und das mit langer Begründung</summary>\nRichtig:")
+    ],
+}
+
+
+@pytest.mark.parametrize("reason", GIVEN_AWAY)
+def test_answers_that_give_themselves_away_break_the_rules(tree, reason):
+    change_self_test(tree, *GIVEN_AWAY[reason])
+    done = run(tree, *PYTEST, "tests/test_notebooks.py", "-k", "given_away")
+    assert_red(done, "test_right_answers_are_not_given_away", reason)
+
+
+def test_answer_without_verdict_breaks_the_build(tree):
+    change_self_test(tree, ("Richtig:", "Jawohl:"))
+    assert_red(build(tree), rf"{NOTEBOOK}.*Keine Antwort mit „Richtig")
 
 
 def test_every_rule_for_the_layout_goes_red(tree):
