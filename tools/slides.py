@@ -2,9 +2,9 @@
 
 Nicht jede Zelle wird eine Folie. Gezeigt werden Lernziele, Diagramm, Listen und Tabellen, Zellen
 mit Ausgabe samt dem Satz davor und der Lesart danach, Übung ohne Lösung, Selbsttest und
-Zusammenfassung; alles Übrige steht in den Notizen. Der `SlidesExporter` von Jupyter kann das nicht: Er kippt jede Zelle
-auf eine Folie und lädt dafür fremde Skripte. Wie viel auf eine Folie passt, ist gerechnet;
-tests/site/test_slides.py misst es im Browser nach.
+Zusammenfassung; alles Übrige steht in den Notizen. Der `SlidesExporter` von Jupyter kippt
+dagegen jede Zelle auf eine Folie und lädt fremde Skripte. Wie viel auf eine Folie passt, ist
+gerechnet; tests/site/test_slides.py misst es im Browser nach.
 """
 
 import base64
