@@ -43,7 +43,8 @@ def parse(path: Path) -> Page:
 
 def test_pages_are_exactly_those_in_toc(site, toc_pages):
     built = {path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html")}
-    assert built == {*toc_pages, *EXTRA_PAGES}
+    # Die Folien liegen daneben, wenn `make slides` sie gebaut hat.
+    assert {name for name in built if not name.startswith("slides/")} == {*toc_pages, *EXTRA_PAGES}
 
 
 def test_pages_are_german_and_described(site, toc_pages):
