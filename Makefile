@@ -8,6 +8,7 @@ WHEELS := $(patsubst %/serving.txt,%/wheels/.complete,$(wildcard examples/docker
 	examples/compose_stack/registry/serving.txt))
 KERAS := examples/tensorflow_savedmodel/artifacts/metadata.json
 PORT ?= 8000
+PYTHON_IN_ROOM ?= 3.13
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
 # Kapitel mit eigenem Lock bekommen eine eigene Umgebung.
 ENVIRONMENTS := $(patsubst examples/%/requirements.txt,.environments/%/.ready,$(wildcard examples/*/requirements.txt))
@@ -19,7 +20,7 @@ export GRADIO_ANALYTICS_ENABLED := False
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help serve book slides lab model keras-model wheels test lint unit notebooks site save-notebooks bench museum \
+.PHONY: help serve book slides classroom lab model keras-model wheels test lint unit notebooks site save-notebooks bench museum \
 	figures lighthouse lock latest clean
 
 help: ## Diese Übersicht
@@ -37,6 +38,9 @@ slides: .venv/.book node_modules/reveal.js ## Aus jedem Notebook einen Foliensat
 
 lab: .venv/.all model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## JupyterLab mit den Notebooks öffnen
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+classroom: .venv/.all book model slides ## Ein Archiv für den Raum ohne Netz bauen und ausprobieren (PYTHON_IN_ROOM=3.12)
+	@$(BIN)/python tools/classroom.py --python $(PYTHON_IN_ROOM)
 
 model: $(MODEL) ## Das Preismodell trainieren
 
