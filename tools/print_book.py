@@ -1,45 +1,52 @@
-"""Das ganze Buch als PDF: python tools/print_book.py [ORDNER DES EPUB] [ZIEL] (`make pdf`).
+"""Das ganze Buch als EPUB und PDF: `make epub`, `make pdf`.
 
-Grundlage sind die Seiten des EPUB: ohne Skripte, aufgeklappt, gültiges XML. Hier werden sie zu
+Das EPUB schreibt Sphinx, hier wird es geprüft. Grundlage des PDF sind die Seiten des EPUB: ohne Skripte, aufgeklappt, gültiges XML. Hier werden sie zu
 einem Dokument mit Titelseite, Inhaltsverzeichnis und Seitenzahlen, das WeasyPrint setzt.
 """
 
 import base64
 import io
 import posixpath
+import re
+import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+import check_forms
 import matplotlib
 import yaml
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup, NavigableString, Tag
 from matplotlib import mathtext
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, get_font
 
 ROOT = Path(__file__).resolve().parent.parent
 STYLE = ROOT / "book" / "_print"
+NAME = "modelle-in-betrieb"
+FORMS = ROOT / "_build" / "forms"
+FOLDER = FORMS / "_build" / "epub"  # hier baut Sphinx
 # Die Schriften kommen mit matplotlib aus dem Lock: überall dieselben, überall alle Zeichen.
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-FACES = {
-    ("DejaVu Sans", "DejaVuSans"): {"": "", "Bold": "b", "Oblique": "i", "BoldOblique": "bi"},
-    ("DejaVu Sans Mono", "DejaVuSansMono"): {"": "", "Bold": "b", "Oblique": "i", "BoldOblique": "bi"},
+FAMILIES = {"DejaVu Sans": "DejaVuSans", "DejaVu Sans Mono": "DejaVuSansMono"}
+FACES = {"": (400, "normal"), "-Bold": (700, "normal"), "-Oblique": (400, "italic")}
+FACES["-BoldOblique"] = (700, "italic")
+# Was die Schrift nicht enthält, wird gezeichnet.
+DRAWN = {
+    "💎": '<svg xmlns="http://www.w3.org/2000/svg" viewBox="6 10 36 30"><path fill="none" '
+    'stroke="#0b6e75" stroke-width="3" d="M15 12h18l7 9-16 17L8 21zM8 21h32M24 38l-7-17 7-9 7 9z"/></svg>'
 }
 
 
 def font_faces() -> str:
     """Schreibt die Regeln, mit denen WeasyPrint die Schriften aus dem Lock findet."""
-    rules = []
-    for (family, file), styles in FACES.items():
-        for suffix, kind in styles.items():
-            path = FONTS / f"{file}{'-' * bool(suffix)}{suffix}.ttf"
-            rules.append(
-                f"@font-face {{ font-family: '{family}'; src: url('{path.as_uri()}');"
-                f" font-weight: {700 if 'b' in kind else 400};"
-                f" font-style: {'italic' if 'i' in kind else 'normal'} }}"
-            )
-    return "\n".join(rules)
+    return "\n".join(
+        f"@font-face {{ font-family: '{family}'; src: url('{(FONTS / f'{file}{face}.ttf').as_uri()}');"
+        f" font-weight: {weight}; font-style: {style} }}"
+        for family, file in FAMILIES.items()
+        for face, (weight, style) in FACES.items()
+    )
 
 
 def chapters(toc: dict) -> Iterator[tuple[int, str, str]]:
@@ -93,6 +100,26 @@ def draw_formulas(soup: BeautifulSoup, body: Tag) -> None:
         tag.replace_with(image)
 
 
+def draw_missing(soup: BeautifulSoup, page: str, body: Tag) -> None:
+    """Zeichnet, was die Schrift nicht enthält; was sich nicht zeichnen lässt, bricht ab."""
+    known = set(get_font(str(FONTS / "DejaVuSans.ttf")).get_charmap()) | {10}
+    for text in body.find_all(string=lambda text: not known.issuperset(map(ord, text))):
+        missing = {letter for letter in text if ord(letter) not in known} - set(DRAWN)
+        if missing:
+            sys.exit(f"{page}: Die Schrift enthält nicht {sorted(missing)}.")
+        pieces = []
+        for piece in re.split(f"([{''.join(DRAWN)}])", text):
+            if piece in DRAWN:
+                data = base64.b64encode(DRAWN[piece].encode()).decode()
+                source = f"data:image/svg+xml;base64,{data}"
+                pieces.append(
+                    soup.new_tag("img", attrs={"class": "drawn", "src": source, "alt": piece})
+                )
+            elif piece:
+                pieces.append(NavigableString(piece))
+        text.replace_with(*pieces)
+
+
 def assemble(folder: Path, toc: dict, title: str) -> str:
     """Setzt die Seiten zu einem Dokument zusammen."""
     listed = list(chapters(toc))
@@ -104,6 +131,7 @@ def assemble(folder: Path, toc: dict, title: str) -> str:
         body = BeautifulSoup(source, "html.parser").body
         place(page, body, pages, folder)
         draw_formulas(soup, body)
+        draw_missing(soup, page, body)
         body.name, body["id"], body["class"] = "article", name(page), f"depth-{depth}"
         heading = body.find("h1").get_text(strip=True)
         contents += [f'<p class="part">{caption}</p>'] * bool(caption)
@@ -125,24 +153,51 @@ def assemble(folder: Path, toc: dict, title: str) -> str:
     )
 
 
-def main() -> None:
-    """Setzt das PDF und legt es ab."""
-    from weasyprint import CSS, HTML
-    from weasyprint.text.fonts import FontConfiguration
+def epub(toc: dict) -> str:
+    """Prüft das EPUB und legt es ab; mit Mängeln bleibt ein altes liegen."""
+    source = FOLDER / f"{NAME}.epub"
+    if problems := check_forms.check_epub(source, [page for _, _, page in chapters(toc)]):
+        sys.exit("Das EPUB ist falsch:\n" + "\n".join(problems))
+    shutil.copyfile(source, FORMS / source.name)
+    return f"{source.name}: {source.stat().st_size / 1e6:.1f} MB"
 
-    folder = Path(sys.argv[1]).resolve()
-    target = Path(sys.argv[2])
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+
+def pdf(toc: dict) -> str:
+    """Setzt das PDF, prüft es und legt es erst dann ab."""
+    try:
+        from weasyprint import CSS, HTML
+        from weasyprint.text.fonts import FontConfiguration
+    except OSError:
+        sys.exit(
+            "Dem PDF fehlt die Bibliothek Pango.\n"
+            "Debian/Ubuntu: sudo apt install libpangoft2-1.0-0 · macOS: brew install pango"
+        )
     title = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["title"]
-    fonts = FontConfiguration()
-    sheets = [
-        CSS(string=font_faces(), font_config=fonts),
-        CSS(folder / "_static" / "pygments.css"),
-        CSS(STYLE / "print.css"),
-        CSS(STYLE / "pages.css"),
-    ]
-    document = HTML(string=assemble(folder, toc, title), base_url=str(folder))
-    document.write_pdf(target, stylesheets=sheets, font_config=fonts, pdf_tags=True, optimize_images=True)
+    faces = FontConfiguration()
+    sheets = [CSS(string=font_faces(), font_config=faces), CSS(FOLDER / "_static" / "pygments.css")]
+    sheets += [CSS(STYLE / sheet) for sheet in ("print.css", "pages.css")]
+    html = assemble(FOLDER, toc, title)
+    draft = FORMS / "draft.pdf"
+    HTML(string=html, base_url=str(FOLDER)).write_pdf(
+        draft, stylesheets=sheets, font_config=faces, pdf_tags=True
+    )
+    pages, problems = check_forms.check_pdf(draft, html)
+    if problems:
+        sys.exit("Das PDF ist falsch:\n" + "\n".join(problems))
+    target = draft.replace(FORMS / f"{NAME}.pdf")
+    return f"{target.name}: {pages} Seiten, {target.stat().st_size / 1e6:.1f} MB"
+
+
+def main() -> None:
+    """Legt die genannte Fassung unter _build/forms ab."""
+    if sys.argv[1:] not in (["epub"], ["pdf"]):
+        sys.exit("Aufruf: python tools/print_book.py epub | pdf")
+    if not (FOLDER / f"{NAME}.epub").exists():
+        sys.exit("Die Seiten fehlen. Abhilfe: make epub")
+    started = time.monotonic()
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    done = (epub if sys.argv[1] == "epub" else pdf)(toc)
+    print(f"{done}, {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":
