@@ -90,7 +90,9 @@ def check_pdf(path: Path, html: str) -> tuple[int, list[str]]:
         problems.append(f"{shown} Bilder mit Textalternative statt {drawn}")
     for number, text in enumerate(texts, 1):
         problems += [f"Seite {number}: Ein Zeichen fehlt"] * ("\ufffd" in text)
-        problems += [f"Seite {number}: Verweis auf eine andere Fassung"] * bool(REFERRAL.search(text))
+        problems += [f"Seite {number}: Verweis auf eine andere Fassung"] * bool(
+            REFERRAL.search(text)
+        )
     return len(texts), problems
 
 
