@@ -1,7 +1,8 @@
 """Das ganze Buch als EPUB und PDF: `make epub`, `make pdf`.
 
-Das EPUB schreibt Sphinx, hier wird es geprüft. Grundlage des PDF sind die Seiten des EPUB: ohne Skripte, aufgeklappt, gültiges XML. Hier werden sie zu
-einem Dokument mit Titelseite, Inhaltsverzeichnis und Seitenzahlen, das WeasyPrint setzt.
+Das EPUB schreibt Sphinx, hier wird es geprüft. Seine Seiten sind die Grundlage des PDF: ohne
+Skripte, aufgeklappt, gültiges XML. Sie werden ein Dokument mit Titelseite, Inhaltsverzeichnis
+und Seitenzahlen, das WeasyPrint setzt.
 """
 
 import base64
@@ -15,12 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-import check_forms
 import matplotlib
 import yaml
 from bs4 import BeautifulSoup, NavigableString, Tag
 from matplotlib import mathtext
 from matplotlib.font_manager import FontProperties, get_font
+
+import check_forms
 
 ROOT = Path(__file__).resolve().parent.parent
 STYLE = ROOT / "book" / "_print"
@@ -35,14 +37,15 @@ FACES["-BoldOblique"] = (700, "italic")
 # Was die Schrift nicht enthält, wird gezeichnet.
 DRAWN = {
     "💎": '<svg xmlns="http://www.w3.org/2000/svg" viewBox="6 10 36 30"><path fill="none" '
-    'stroke="#0b6e75" stroke-width="3" d="M15 12h18l7 9-16 17L8 21zM8 21h32M24 38l-7-17 7-9 7 9z"/></svg>'
+    'stroke="#0b6e75" stroke-width="3" d="M15 12h18l7 9-16 17L8 21zM8 21h32"/></svg>'
 }
 
 
 def font_faces() -> str:
     """Schreibt die Regeln, mit denen WeasyPrint die Schriften aus dem Lock findet."""
+    folder = FONTS.as_uri()
     return "\n".join(
-        f"@font-face {{ font-family: '{family}'; src: url('{(FONTS / f'{file}{face}.ttf').as_uri()}');"
+        f"@font-face {{ font-family: '{family}'; src: url('{folder}/{file}{face}.ttf');"
         f" font-weight: {weight}; font-style: {style} }}"
         for family, file in FAMILIES.items()
         for face, (weight, style) in FACES.items()
