@@ -156,7 +156,7 @@ def test_pdf_is_complete_and_its_faults_are_found(book):
     path = book / "_build/forms/modelle-in-betrieb.pdf"
     pages, problems = check_forms.check_pdf(path, source)
     assert not problems
-    assert pages == 5  # Titel, Inhalt, drei Seiten
+    assert pages >= 2 + len(PAGES)  # Titel, Inhalt, je Seite mindestens eine
     text = "".join(page.extract_text() for page in PdfReader(path).pages)
     for part in ("→", "∈", "┌─┐", "✓", "Aufgeklappt.", "Geschätzter Preis"):
         assert part in text, part
@@ -213,7 +213,7 @@ def test_forms_without_pages_say_what_to_do(tmp_path):
 
 
 def test_binder_installs_the_lock(tmp_path):
-    program = needs.program("jupyter-repo2docker", "make test richtet es ein")
+    program = needs.program("repo2docker", "make test richtet es ein")
     shutil.copytree(ROOT / ".binder", tmp_path / ".binder")
     shutil.copy(ROOT / "requirements.txt", tmp_path)
     done = subprocess.run(
