@@ -186,7 +186,7 @@ def test_pdf_is_complete_and_its_faults_are_found(book):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("Aufgeklappt.", "\U0001f600", "Die Schrift enthält nicht"),
+        ("Aufgeklappt.", "\U0001f980", "Die Schrift enthält nicht"),
         ("Aufgeklappt.", '<a href="fehlt.xhtml">x</a>', "führt zu keiner Seite"),
         ("Aufgeklappt.", '<a href="file:///etc/hosts">x</a>', "führt auf diesen Rechner"),
     ],
