@@ -33,7 +33,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LANGUAGES = {".py": "python", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".toml": "toml"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 GRACE_SECONDS = 5
-LOGS = tempfile.TemporaryDirectory(prefix="dienste-", ignore_cleanup_errors=True)
+# Nicht im Wächter: Er endet mit os._exit und ließe seinen Ordner liegen.
+if __name__ != "__main__":
+    LOGS = tempfile.TemporaryDirectory(prefix="dienste-", ignore_cleanup_errors=True)
 
 
 class ProcessError(RuntimeError):
