@@ -22,7 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
@@ -76,7 +76,7 @@ class Target:
     ask: Ask
     urls: list[str]
     roots: list[int]
-    prices: Callable | None = None
+    folder: Path
     counts: Counter = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     memory: list[tuple[float, int]] = field(default_factory=list)
@@ -133,8 +133,9 @@ def from_streamlit_server() -> Iterator[Ask]:
     session = interact()["session_id"]
 
     def ask(payload: object) -> tuple[list[float], str]:
-        interact(session_id=session, widget_state={"question": json.dumps(payload)})
-        reply = json.loads(code(interact(session_id=session, trigger={"key": "ask"})["tree"]))
+        entered = {"question": json.dumps(payload)}
+        shown = interact(session_id=session, widget_state=entered, trigger={"key": "ask"})
+        reply = json.loads(code(shown["tree"]))
         if "detail" in reply:
             raise Rejected([(p["field"], p["reason"]) for p in reply["detail"]])
         answers = reply if isinstance(payload, list) else [reply]
@@ -232,7 +233,8 @@ def send_raw(target: Target, content: bytes, slow: bool) -> None:
 
 def count(target: Target, status: int, question: object) -> None:
     """Zählt eine Antwort; ab 500 ist sie ein Fehler."""
-    if status >= 500:
+    # 501 ist die Antwort des Standards auf eine Methode, die es nicht gibt.
+    if status >= 500 and status != 501:
         target.counts["5xx"] += 1
         target.complain(f"Status {status} auf {str(question)[:200]}")
     elif status >= 400 or not status:
@@ -253,6 +255,8 @@ def send_question(target: Target, question: object, expected: list[float] | None
         return
     except httpx.HTTPStatusError as error:
         count(target, error.response.status_code, question)
+        if expected is not None:
+            target.complain(f"Statt eines Preises: {error.response.text[:200]}")
         return
     except Exception as error:  # noqa: BLE001 – was immer schiefgeht, der Lauf geht weiter
         target.complain(f"{type(error).__name__}: {error}"[:300] + f" auf {str(question)[:200]}")
@@ -337,7 +341,7 @@ def containers() -> set[int]:
     return set(map(int, subprocess.run(inspect, capture_output=True).stdout.split()))
 
 
-def start(name: str, variant: Callable[[], AbstractContextManager[Ask]], stack: ExitStack) -> Target:
+def start(name: str, variant: Callable, stack: ExitStack, folder: Path) -> Target:
     """Startet eine Variante und merkt sich, welche Dienste dabei entstehen."""
     urls, roots, before, serve = [], [], containers(), process.serve
 
@@ -347,11 +351,14 @@ def start(name: str, variant: Callable[[], AbstractContextManager[Ask]], stack: 
         roots.append(service._guard.pid)
         return service
 
-    with mock.patch.object(process, "serve", recorded), mock.patch.dict(os.environ, {MARK: name}):
+    # Alles Vorläufige landet in einem eigenen Ordner, der am Ende leer sein muss.
+    variables = mock.patch.dict(os.environ, {MARK: name, "TMPDIR": str(folder)})
+    own = mock.patch.object(tempfile, "tempdir", str(folder))
+    with mock.patch.object(process, "serve", recorded), variables, own:
         ask = stack.enter_context(variant())
     # Von einem Container kennt der Wächter nur den Client; sein Inneres hat eine eigene Wurzel.
     parents = [psutil.Process(pid).ppid() for pid in containers() - before]
-    return Target(name, ask, urls, [*roots, *parents])
+    return Target(name, ask, urls, [*roots, *parents], folder)
 
 
 def orphans(name: str) -> list[str]:
@@ -378,7 +385,7 @@ def watch(targets: list[Target], seconds: float) -> None:
         time.sleep(seconds / SAMPLES)
 
 
-def left_behind(stacks: dict[str, ExitStack], targets: list[Target], folder: Path) -> None:
+def left_behind(stacks: dict[str, ExitStack], targets: list[Target]) -> None:
     """Beendet die Dienste der Reihe nach und bemängelt, was von ihnen übrig ist."""
     for target in targets:
         ports = {urlsplit(url).port for url in target.urls}
@@ -393,25 +400,22 @@ def left_behind(stacks: dict[str, ExitStack], targets: list[Target], folder: Pat
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     target.complain(f"Nach dem Ende antwortet noch Port {port}.")
-        for path in sorted(folder.iterdir()):
-            # Gleichzeitig laufende Dienste haben ihre Ordner noch; fremd ist nur, was bleibt.
-            if target is targets[-1]:
-                target.complain(f"Zuletzt liegt noch da: {path.name}")
+        for path in sorted(target.folder.iterdir()):
+            target.complain(f"Nach dem Ende liegt noch da: {path.name}")
 
 
 def soak(variants: dict[str, Callable], seconds: float) -> tuple[list[Target], dict[str, str]]:
     """Eine Gruppe unter Last; gibt die Dienste zurück und warum andere ausblieben."""
     fuzz = [*drawn(STONES, 150), *drawn(QUESTIONS, 250)]
     targets, skipped, stacks, stop = [], {}, {}, threading.Event()
-    with contextlib.ExitStack() as everything:
-        folder = Path(everything.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
-        # Alles Vorläufige landet in einem Ordner, der am Ende leer sein muss.
-        everything.enter_context(mock.patch.dict(os.environ, {"TMPDIR": str(folder)}))
-        everything.enter_context(mock.patch.object(tempfile, "tempdir", str(folder)))
+    with ExitStack() as everything:
+        folders = Path(everything.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
         for name, variant in variants.items():
             stacks[name] = everything.enter_context(ExitStack())
+            own = folders / str(len(stacks))
+            own.mkdir()
             try:
-                target = start(name, variant, stacks[name])
+                target = start(name, variant, stacks[name], own)
             except pytest.skip.Exception as reason:
                 skipped[name] = str(reason)
                 continue
@@ -429,7 +433,7 @@ def soak(variants: dict[str, Callable], seconds: float) -> tuple[list[Target], d
         stop.set()
         for thread in threads:
             thread.join()
-        left_behind(stacks, targets, folder)
+        left_behind(stacks, targets)
     for target in targets:
         before, after = target.growth(seconds)
         if not before:
@@ -442,7 +446,9 @@ def soak(variants: dict[str, Callable], seconds: float) -> tuple[list[Target], d
 def report(targets: list[Target], seconds: float) -> str:
     """Die Tabelle: was gesendet wurde, was zurückkam, der Speicher davor und danach."""
     columns = ("gesendet", "beantwortet", "abgelehnt", "5xx", "falsch")
-    lines = [f"{'Dienst':<36}" + "".join(f"{name:>12}" for name in columns) + "   MB vorher  nachher"]
+    lines = [
+        f"{'Dienst':<36}" + "".join(f"{name:>12}" for name in columns) + "   MB vorher  nachher"
+    ]
     for target in targets:
         before, after = target.growth(seconds)
         change = f"{100 * (after / before - 1):+.1f} %" if before else "–"
