@@ -46,8 +46,8 @@ from contract import (
     Ask,
     Rejected,
 )
-from vertex import PLACE
 from test_contract import ANYTHING, QUESTIONS, STONES, TOLERANCE_USD, valid
+from vertex import PLACE
 
 GROUPS = 3
 GROWTH = 0.10
@@ -258,7 +258,8 @@ def send_question(target: Target, question: object, expected: list[float] | None
         if expected is not None:
             target.complain(f"Statt eines Preises: {error.response.text[:200]}")
         return
-    except Exception as error:  # noqa: BLE001 – was immer schiefgeht, der Lauf geht weiter
+    except Exception as error:
+        # Was immer schiefgeht, der Lauf geht weiter.
         target.complain(f"{type(error).__name__}: {error}"[:300] + f" auf {str(question)[:200]}")
         return
     target.counts["beantwortet"] += 1
@@ -407,7 +408,8 @@ def left_behind(stacks: dict[str, ExitStack], targets: list[Target]) -> None:
 def soak(variants: dict[str, Callable], seconds: float) -> tuple[list[Target], dict[str, str]]:
     """Eine Gruppe unter Last; gibt die Dienste zurück und warum andere ausblieben."""
     fuzz = [*drawn(STONES, 150), *drawn(QUESTIONS, 250)]
-    targets, skipped, stacks, stop = [], {}, {}, threading.Event()
+    targets, broken, skipped, stacks = [], [], {}, {}
+    stop = threading.Event()
     with ExitStack() as everything:
         folders = Path(everything.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
         for name, variant in variants.items():
@@ -418,6 +420,10 @@ def soak(variants: dict[str, Callable], seconds: float) -> tuple[list[Target], d
                 target = start(name, variant, stacks[name], own)
             except pytest.skip.Exception as reason:
                 skipped[name] = str(reason)
+                continue
+            except (process.ProcessError, subprocess.TimeoutExpired) as error:
+                broken.append(Target(name, None, [], [], own))
+                broken[-1].complain(f"Ließ sich nicht starten: {error}"[:500])
                 continue
             if target.urls:
                 targets.append(target)
@@ -440,7 +446,7 @@ def soak(variants: dict[str, Callable], seconds: float) -> tuple[list[Target], d
             target.complain("Der Speicher ließ sich nicht messen.")
         elif after > before * (1 + GROWTH):
             target.complain(f"Der Speicher wuchs von {before:.0f} auf {after:.0f} MB.")
-    return targets, skipped
+    return targets + broken, skipped
 
 
 def report(targets: list[Target], seconds: float) -> str:

@@ -10,13 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from audit import ROOT, locks
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
+
+from audit import ROOT, locks
 
 FOLDER = ROOT / "_build" / "sbom"
 VERSION = SchemaVersion.V1_6

@@ -1,7 +1,7 @@
 """Die Tests dreimal in zufälliger Reihenfolge ausführen: `make shuffle`.
 
 Gemischt werden die Dateien und die Notebooks, nie was darin steht: Dort baut eins auf dem
-anderen auf. Aufruf: python tools/shuffle.py [--seed N] [Dateien …]; dann läuft nur dieser Startwert.
+anderen auf. Aufruf: python tools/shuffle.py [--seed N] [Dateien …]; mit N ein einziges Mal.
 """
 
 import argparse
@@ -37,7 +37,8 @@ def run(paths: list[Path], seed: int) -> bool:
     if notebooks:
         commands.append([sys.executable, "tools/run_nbval.py", *order(notebooks, seed)])
     # Beide, auch wenn der erste schon rot ist.
-    return not any([subprocess.run(command, cwd=ROOT, env=kept).returncode for command in commands])
+    codes = [subprocess.run(command, cwd=ROOT, env=kept).returncode for command in commands]
+    return not any(codes)
 
 
 def main() -> int:
@@ -52,7 +53,8 @@ def main() -> int:
     paths = options.paths or [*found, *ROOT.glob("notebooks/*.ipynb")]
     seeds = [options.seed] if options.seed is not None else []
     seeds = seeds or [secrets.randbelow(1_000_000) for _ in range(RUNS)]
-    return int(not all([run(paths, seed) for seed in seeds]))
+    green = [run(paths, seed) for seed in seeds]
+    return int(not all(green))
 
 
 if __name__ == "__main__":
