@@ -23,7 +23,7 @@ GAP = ("flask", "3.1.3", "PYSEC-2026-1")
 
 
 class Database(BaseHTTPRequestHandler):
-    """Eine Datenbank, die nur zu flask eine Lücke kennt."""
+    """Eine Datenbank, die nur zu `flask` eine Lücke kennt."""
 
     def do_POST(self) -> None:
         question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -1,4 +1,4 @@
-"""Secrets in Dateien und Geschichte suchen, mit detect-secrets.
+"""Secrets in Dateien und Geschichte suchen, mit `detect-secrets`.
 
 Aufruf: python tools/find_secrets.py [--history]
 Fehlalarme stehen mit Grund in `tools/secrets.yml`.
@@ -57,7 +57,7 @@ def strings(value: object) -> Iterator[str]:
 
 
 def scan(name: str, content: str) -> set[Finding]:
-    """Was detect-secrets in einem Text findet; die Endung sagt ihm, was für einer es ist."""
+    """Was `detect-secrets` in einem Text findet; die Endung sagt ihm, was für einer es ist."""
     suffix = Path(name).suffix.replace(".ipynb", ".py")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / f"content{suffix}"

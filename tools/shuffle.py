@@ -28,7 +28,7 @@ def run(paths: list[Path], seed: int) -> bool:
     print(
         f"== Startwert {seed} (noch einmal: python tools/shuffle.py --seed {seed}) ==", flush=True
     )
-    # Sonst ordnet xdist die Dateien wieder nach ihrer Größe.
+    # Sonst ordnet `xdist` die Dateien wieder nach ihrer Größe.
     kept = os.environ | {"PYTEST_ADDOPTS": "--no-loadscope-reorder"}
     tests = [path for path in paths if path.suffix == ".py"]
     notebooks = [path for path in paths if path.suffix == ".ipynb"]
