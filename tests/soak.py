@@ -435,7 +435,9 @@ def soak(variants: dict[str, Callable], seconds: float) -> tuple[list[Target], d
                 stacks[name].close()
         print(f"Unter Last: {', '.join(target.name for target in targets)}", flush=True)
         threads = []
-        everything.callback(stop.set)  # auch nach einem Abbruch endet erst die Last, dann die Dienste
+        everything.callback(
+            stop.set
+        )  # auch nach einem Abbruch endet erst die Last, dann die Dienste
         for target in targets:
             raw = fragments(target.path)
             threads += load(target, questions(target, fuzz), raw, stop)
