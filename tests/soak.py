@@ -209,7 +209,7 @@ def fragments(path: str) -> list[bytes]:
 
 
 def send_raw(target: Target, content: bytes, slow: bool) -> None:
-    """Schickt rohe Bytes, auf Wunsch in kleinen Stücken, und liest den Status, falls einer kommt."""
+    """Schickt rohe Bytes, auf Wunsch langsam, und liest den Status, falls einer kommt."""
     target.counts["gesendet"] += 1
     address = urlsplit(target.urls[-1])
     answer = b""
@@ -437,7 +437,7 @@ def soak(variants: dict[str, Callable], seconds: float) -> tuple[list[Target], d
         threads = []
         everything.callback(
             stop.set
-        )  # auch nach einem Abbruch endet erst die Last, dann die Dienste
+        )  # auch bei Abbruch endet zuerst die Last
         for target in targets:
             raw = fragments(target.path)
             threads += load(target, questions(target, fuzz), raw, stop)

@@ -1,7 +1,7 @@
 """Alle Locks mit der Datenbank bekannter Lücken abgleichen: `make audit`.
 
-Gefragt wird die Datenbank OSV mit `pip-audit`. Was in `tools/audit.yml` steht, ist mit Grund und Ablaufdatum
-ausgenommen; eine abgelaufene oder nicht mehr gebrauchte Ausnahme ist ein Fehler.
+Gefragt wird die Datenbank OSV mit `pip-audit`. Was in `tools/audit.yml` steht, ist mit Grund
+und Ablaufdatum ausgenommen; eine abgelaufene oder nicht mehr gebrauchte Ausnahme ist ein Fehler.
 """
 
 import argparse
