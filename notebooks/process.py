@@ -204,4 +204,5 @@ def _guard(command: list[str]) -> int:
 
 if __name__ == "__main__":
     # Nicht sys.exit: Der Thread an der Pipe störte das Herunterfahren mit einer Meldung.
-    os._exit(_guard(sys.argv[1:]))
+    # Kein Code heißt: Der Thread hat das Ende des Dienstes zuerst gesehen.
+    os._exit(_guard(sys.argv[1:]) or 0)

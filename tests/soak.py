@@ -435,9 +435,7 @@ def soak(variants: dict[str, Callable], seconds: float) -> tuple[list[Target], d
                 stacks[name].close()
         print(f"Unter Last: {', '.join(target.name for target in targets)}", flush=True)
         threads = []
-        everything.callback(
-            stop.set
-        )  # auch bei Abbruch endet zuerst die Last
+        everything.callback(stop.set)  # auch bei Abbruch endet zuerst die Last
         for target in targets:
             raw = fragments(target.path)
             threads += load(target, questions(target, fuzz), raw, stop)

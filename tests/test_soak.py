@@ -129,6 +129,8 @@ def test_guard_leaves_no_folder(tmp_path):
     url = f"http://127.0.0.1:{port}/"
     before = set(Path(process.LOGS.name).parent.glob("dienste-*"))
     command = ["python", "-m", "http.server", port, "--bind", "127.0.0.1"]
-    process.serve(command, url, env={"TMPDIR": str(tmp_path)}).stop()
+    service = process.serve(command, url, env={"TMPDIR": str(tmp_path)})
+    service.stop()
+    assert "Traceback" not in service.log(50)
     assert not list(tmp_path.iterdir()), "Der Wächter ließ einen Ordner liegen"
     assert Path(process.LOGS.name) in before
