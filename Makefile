@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help serve book slides classroom lab model keras-model wheels test lint unit notebooks site save-notebooks bench museum \
-	figures lighthouse lock latest epub pdf clean
+	figures lighthouse lock latest epub pdf soak shuffle audit sbom clean
 
 help: ## Diese Übersicht
 	@echo "Modelle in Betrieb – Ziele:"
@@ -121,6 +121,19 @@ epub: .venv/.checks ## Das ganze Buch als EPUB nach _build/forms, geprüft mit e
 
 pdf: epub ## Das ganze Buch als PDF nach _build/forms, gesetzt aus den Seiten des EPUB
 	@$(BIN)/python tools/print_book.py pdf
+
+soak: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Jeden Dienst zehn Minuten mit gemischten und kaputten Fragen belasten (SOAK_SECONDS=600)
+	@OMP_WAIT_POLICY=passive PYTHONPATH=.:tests:notebooks $(BIN)/python tests/soak.py
+
+shuffle: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Tests und Notebooks dreimal in zufälliger Reihenfolge ausführen
+	@OMP_WAIT_POLICY=passive $(BIN)/python tools/shuffle.py
+
+audit: .venv/.checks ## Locks mit bekannten Lücken abgleichen, die Geschichte nach Secrets durchsuchen
+	@$(BIN)/python tools/find_secrets.py --history
+	@$(BIN)/python tools/audit.py
+
+sbom: .venv/.checks ## Stücklisten je Lock und je gebautem Image nach _build/sbom schreiben
+	@$(BIN)/python tools/sbom.py
 
 lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	@for layer in "" -book -checks; do \

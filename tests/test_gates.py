@@ -34,6 +34,7 @@ COPIED = [
     "CITATION.cff",
     "LICENSE",
     "LICENSE-TEXT.md",
+    "SECURITY.md",
     ".ci/run",
     ".github/workflows/check.yml",
     ".ipython/profile_default/ipython_kernel_config.py",
