@@ -10,13 +10,20 @@ from pathlib import Path
 import docker
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from examples.classroom_hub import passwords
+from examples.classroom_hub import build, passwords
 
 c = get_config()  # noqa: F821 – stellt JupyterHub bereit
 
 NAME = os.environ.get("CLASSROOM_NAME", "classroom")  # Anfang aller Namen bei Docker
 STATE = Path(os.environ.get("CLASSROOM_STATE", Path.home() / ".local/state" / NAME))
 PEOPLE = passwords.class_list()
+
+
+def image() -> str:
+    """Gibt den Namen des Images zurück; es wird gebaut, nie geladen."""
+    if not docker.from_env().images.list(name=build.TAG):
+        sys.exit(f"Das Image {build.TAG} fehlt. Abhilfe: make classroom-image")
+    return build.TAG
 
 
 def gateway() -> str:
@@ -45,11 +52,12 @@ c.Authenticator.admin_users = {PEOPLE[0]}
 
 # [limits]
 c.JupyterHub.spawner_class = "dockerspawner.DockerSpawner"
-c.DockerSpawner.image = "classroom:1"
+c.DockerSpawner.image = image()
+c.DockerSpawner.pull_policy = "never"
 c.DockerSpawner.mem_limit = "768M"  # darüber beendet Linux den größten Prozess, den Kernel
 c.DockerSpawner.cpu_limit = 1.0
 c.DockerSpawner.environment = {
-    # Die Grenze ist Rechenzeit, keine Zahl von Kernen: Sonst startet jede Bibliothek zu viele Threads.
+    # Die Grenze ist Rechenzeit; jede Bibliothek sähe sonst alle Kerne und startete so viele Threads.
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "passive",
     "IPYTHONDIR": "/home/student/.ipython",

@@ -44,5 +44,7 @@ def remove(prefix: str, files: bool) -> dict[str, list[str]]:
 if __name__ == "__main__":
     if sys.argv[1:] not in ([], ["--files"]):
         sys.exit("Aufruf: python -m examples.classroom_hub.remove [--files]")
-    for kind, names in remove(os.environ.get("CLASSROOM_NAME", "classroom"), "--files" in sys.argv).items():
+    for kind, names in remove(
+        os.environ.get("CLASSROOM_NAME", "classroom"), "--files" in sys.argv
+    ).items():
         print(kind, *names)

@@ -24,7 +24,9 @@ from tornado.websocket import websocket_connect
 HUB = "http://127.0.0.1:8260"
 DOCKER = "/var/run/docker.sock"
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
-START_SECONDS = 600  # so lange darf das Warten auf den eigenen Server dauern, Schlange eingeschlossen
+START_SECONDS = (
+    600  # so lange darf das Warten auf den eigenen Server dauern, Schlange eingeschlossen
+)
 CELL_SECONDS = 300
 SAMPLE_SECONDS = 2
 
@@ -50,7 +52,9 @@ class Person:
         )
         if answer.status_code != 302:
             raise Failed(f"Anmeldung abgewiesen ({answer.status_code})")
-        await self.client.get("/hub/home")  # ein Cookie gegen fremde Formulare, jetzt für die Person
+        await self.client.get(
+            "/hub/home"
+        )  # ein Cookie gegen fremde Formulare, jetzt für die Person
         answer = await self.client.post(
             f"/hub/api/users/{self.name}/tokens",
             params=self.xsrf(),
@@ -214,9 +218,7 @@ async def run(people: list[list[str]], chapter: str, pause: float, prefix: str) 
     peaks = Counter()
     watching = asyncio.create_task(watch(prefix, [name for name, _ in people], peaks))
     started = time.monotonic()
-    rows = await asyncio.gather(
-        *(attend(Person(*person), chapter, pause) for person in people)
-    )
+    rows = await asyncio.gather(*(attend(Person(*person), chapter, pause) for person in people))
     watching.cancel()
     for row in rows:
         row["memory_mb"] = round(peaks[row["name"]])
