@@ -57,7 +57,7 @@ c.DockerSpawner.pull_policy = "never"
 c.DockerSpawner.mem_limit = "768M"  # darüber beendet Linux den größten Prozess, den Kernel
 c.DockerSpawner.cpu_limit = 1.0
 c.DockerSpawner.environment = {
-    # Die Grenze ist Rechenzeit; jede Bibliothek sähe sonst alle Kerne und startete so viele Threads.
+    # Die Grenze ist Rechenzeit; sonst startet jede Bibliothek Threads für alle Kerne.
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "passive",
     "IPYTHONDIR": "/home/student/.ipython",

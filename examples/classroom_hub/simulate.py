@@ -31,7 +31,7 @@ CELL_SECONDS = 300
 SAMPLE_SECONDS = 2
 
 
-class Failed(Exception):
+class PersonError(Exception):
     """Was einer Person misslang, in einem Satz."""
 
 
@@ -51,7 +51,7 @@ class Person:
             "/hub/login", data=form | self.xsrf(), follow_redirects=False
         )
         if answer.status_code != 302:
-            raise Failed(f"Anmeldung abgewiesen ({answer.status_code})")
+            raise PersonError(f"Anmeldung abgewiesen ({answer.status_code})")
         await self.client.get(
             "/hub/home"
         )  # ein Cookie gegen fremde Formulare, jetzt für die Person
@@ -71,7 +71,7 @@ class Person:
         return {"_xsrf": next(c.value for c in jar if c.name == "_xsrf" and c.path == "/hub/")}
 
     async def start_server(self) -> None:
-        """Startet den eigenen Server und wartet, bis er bereit ist; bei Andrang später noch einmal."""
+        """Startet den eigenen Server und wartet, bis er bereit ist; bei Andrang nochmals."""
         address = f"/hub/api/users/{self.name}"
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
@@ -80,18 +80,18 @@ class Person:
                 await asyncio.sleep(float(answer.headers.get("Retry-After", 5)))
                 continue
             if answer.status_code not in (201, 202):
-                raise Failed(f"Start abgewiesen ({answer.status_code}): {answer.text[:100]}")
+                raise PersonError(f"Start abgewiesen ({answer.status_code}): {answer.text[:100]}")
             while time.monotonic() < deadline:
                 server = (await self.client.get(address)).json()["servers"].get("", {})
                 if server.get("ready"):
                     return
                 if not server.get("pending"):
-                    raise Failed("Der Server kam nicht hoch")
+                    raise PersonError("Der Server kam nicht hoch")
                 await asyncio.sleep(0.5)
-        raise Failed(f"Kein Server nach {START_SECONDS} s")
+        raise PersonError(f"Kein Server nach {START_SECONDS} s")
 
     async def open_notebook(self, chapter: str) -> None:
-        """Öffnet ein Notebook und die Verbindung, über die auch JupyterLab mit dem Kernel spricht."""
+        """Öffnet ein Notebook und die Verbindung, die auch JupyterLab zum Kernel hält."""
         answer = await self.client.post(
             f"/user/{self.name}/api/sessions",
             json={"path": f"{chapter}.ipynb", "name": "", "type": "notebook", "kernel": {}},
@@ -117,14 +117,14 @@ class Person:
             try:
                 text = await asyncio.wait_for(self.socket.read_message(), CELL_SECONDS)
             except TimeoutError:
-                raise Failed(f"Eine Zelle war nach {CELL_SECONDS} s nicht fertig") from None
+                raise PersonError(f"Eine Zelle war nach {CELL_SECONDS} s nicht fertig") from None
             if text is None:
-                raise Failed("Die Verbindung zum Kernel brach ab")
+                raise PersonError("Die Verbindung zum Kernel brach ab")
             message = json.loads(text)
             kind, content = message["header"]["msg_type"], message["content"]
             # Startet der Server einen toten Kernel neu, gehört die Nachricht zu keiner Zelle.
             if kind == "status" and content["execution_state"] in ("restarting", "dead"):
-                raise Failed("Der Kernel starb: mehr Speicher verlangt als erlaubt?")
+                raise PersonError("Der Kernel starb: mehr Speicher verlangt als erlaubt?")
             if message["parent_header"].get("msg_id") != request["header"]["msg_id"]:
                 continue
             if kind == "execute_reply":
@@ -166,7 +166,7 @@ async def memory(client: httpx.AsyncClient, container: str) -> float:
     answer = await client.get(f"/containers/{container}/stats", params=query)
     used = answer.json().get("memory_stats", {}) if answer.status_code == 200 else {}
     details = used.get("stats", {})
-    # Die Namen hängen von der Fassung der Cgroups ab.
+    # Die Namen hängen von der Fassung von `cgroup` ab.
     cache = details.get("total_inactive_file", details.get("inactive_file", 0))
     return (used.get("usage", 0) - cache) / 1e6
 
@@ -202,9 +202,9 @@ async def attend(person: Person, chapter: str, pause: float) -> dict:
             working += time.monotonic() - begun
             ignored = "nbval-ignore-output" in cell.metadata.get("tags", [])
             if not ignored and texts(outputs) != texts(cell.outputs):
-                raise Failed(f"Zelle „{cell.id}“ gab anderes aus: {str(texts(outputs))[:200]}")
+                raise PersonError(f"Zelle „{cell.id}“ gab anderes aus: {str(texts(outputs))[:200]}")
         row["chapter_seconds"] = round(working, 1)
-    except Failed as failed:
+    except PersonError as failed:
         row["failure"] = str(failed)
     except (httpx.HTTPError, OSError) as error:
         row["failure"] = f"{type(error).__name__}: {error}"
