@@ -8,8 +8,6 @@ import re
 import sys
 from pathlib import Path
 
-from hashauthenticator import generate_password_digest
-
 LENGTH = 12  # Zeichen aus 16 möglichen: 48 Bit, zu viele zum Raten über HTTP
 KEY_LENGTH = 32
 NAME = re.compile(r"[a-z][a-z0-9]{0,31}")  # wird Teil von Containername und Adresse
@@ -39,8 +37,11 @@ def key() -> str:
 
 def main() -> None:
     """Gibt je Person eine Zeile aus, zum Ausdrucken und Zerschneiden."""
-    secret = key()
-    for name in class_list():
+    secret, names = key(), class_list()
+    # Erst hier: Der Import holt JupyterHub nach, und ein Tippfehler meldet sich sofort.
+    from hashauthenticator import generate_password_digest
+
+    for name in names:
         print(f"{name},{generate_password_digest(name, secret, LENGTH)}")
 
 

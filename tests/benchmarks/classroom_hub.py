@@ -14,8 +14,8 @@ import process
 from examples.classroom_hub import remove, simulate
 
 USERS = int(os.environ.get("USERS", 30))
-CHAPTER = "flask_service"  # startet mehrere Server auf festen Ports
-PAUSE = 10  # Lesezeit je Zelle in Sekunden
+CHAPTER = "joblib_model"
+PAUSE = 2  # Lesezeit je Zelle in Sekunden
 NAME = "classroom-bench"
 
 
