@@ -73,7 +73,7 @@ classroom-image: .venv/.all model $(CLASSROOM) ## Das Image der Klasse bauen
 classroom-hub: classroom-image ## Den Hub einer Klasse starten (book/anhang/klassenserver.md)
 	@.environments/classroom_hub/bin/python -m jupyterhub -f examples/classroom_hub/jupyterhub_config.py
 
-classroom-bench: .venv/.checks classroom-image ## Eine Klasse von 30 nachspielen; die Zahlen stehen dann auf der Seite
+classroom-bench: .venv/.checks classroom-image ## Eine Klasse von 30 nachspielen und messen
 	@PYTHONPATH=notebooks:tools $(BIN)/python -m tests.benchmarks.classroom_hub
 
 test: .venv/.checks ## Alles prüfen, was auch CI prüft

@@ -1,4 +1,4 @@
-"""Eine Klasse von 30 auf diesem Rechner: make classroom-bench. Die Zahlen stehen auf der Seite."""
+"""Eine Klasse von 30 auf diesem Rechner: make classroom-bench."""
 
 import asyncio
 import os
