@@ -7,6 +7,10 @@ MODEL := examples/price_model/artifacts/metadata.json
 WHEELS := $(patsubst %/serving.txt,%/wheels/.complete,$(wildcard examples/docker_image/serving.txt \
 	examples/compose_stack/registry/serving.txt))
 KERAS := examples/tensorflow_savedmodel/artifacts/metadata.json
+# Der Klassenserver: Proxy und Pakete seines Images.
+CLASSROOM := $(patsubst examples/%/package-lock.json,.environments/%/node_modules/.package-lock.json,\
+	$(wildcard examples/*/package-lock.json)) \
+	$(patsubst %/image.txt,%/wheels/.complete,$(wildcard examples/*/image.txt))
 PORT ?= 8000
 PYTHON_IN_ROOM ?= 3.13
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
@@ -20,8 +24,9 @@ export GRADIO_ANALYTICS_ENABLED := False
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help serve book slides classroom lab model keras-model wheels test lint unit notebooks site save-notebooks bench museum \
-	figures lighthouse lock latest epub pdf soak shuffle audit sbom clean
+.PHONY: help serve book slides classroom classroom-image classroom-hub classroom-bench lab model keras-model \
+	wheels test lint unit notebooks site save-notebooks bench museum figures lighthouse lock latest epub pdf \
+	soak shuffle audit sbom clean
 
 help: ## Diese Übersicht
 	@echo "Modelle in Betrieb – Ziele:"
@@ -62,6 +67,23 @@ examples/docker_image/wheels/.complete: examples/docker_image/sklearn.txt \
 examples/compose_stack/registry/wheels/.complete: examples/compose_stack/registry/serving.txt .venv/.book
 	@$(BIN)/python -m examples.compose_stack.registry download && touch $@
 
+examples/classroom_hub/wheels/.complete: examples/classroom_hub/image.txt .venv/.book
+	@$(BIN)/python -m examples.classroom_hub.build download && touch $@
+
+# Ohne npm bleibt der Proxy aus; die Tests sagen dann, was fehlt.
+.environments/%/node_modules/.package-lock.json: examples/%/package-lock.json .environments/%/.ready
+	@if command -v npm >/dev/null; then cp examples/$*/package.json $< .environments/$*/ && \
+	  $(NPM_CI) --prefix .environments/$* --fetch-retries=0 && touch $@ || true; fi
+
+classroom-image: .venv/.all model $(CLASSROOM) ## Das Image der Klasse bauen
+	@$(BIN)/python -m examples.classroom_hub.build
+
+classroom-hub: classroom-image ## Den Hub einer Klasse starten (book/anhang/klassenserver.md)
+	@.environments/classroom_hub/bin/python -m jupyterhub -f examples/classroom_hub/jupyterhub_config.py
+
+classroom-bench: .venv/.checks classroom-image ## Eine Klasse von 30 nachspielen und messen
+	@PYTHONPATH=notebooks:tools $(BIN)/python -m tests.benchmarks.classroom_hub
+
 test: .venv/.checks ## Alles prüfen, was auch CI prüft
 	@$(BIN)/python tools/run_gates.py lint model unit notebooks book site
 
@@ -69,7 +91,7 @@ lint: .venv/.checks ## Stil von Code und Notebooks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-unit: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
+unit: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) $(CLASSROOM) ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
 	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/site --ignore tests/benchmarks tests
 
 notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Alle Notebooks ausführen und mit ihren Ausgaben vergleichen
@@ -150,6 +172,9 @@ lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	  $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux \
 	    --no-header --no-annotate --generate-hashes \
 	    -c ../../requirements.txt -o $$name.txt $$name.in || exit 1; done
+	@cd examples/classroom_hub && $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11.5 \
+	  --python-platform linux --no-header --no-annotate --generate-hashes \
+	  -c ../../requirements.txt -c requirements.txt -o image.txt image.in
 	@cd examples/compose_stack/registry && $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 \
 	  --python-platform linux --no-header --no-annotate --generate-hashes --override overrides.txt \
 	  -c ../../../requirements.txt -o serving.txt serving.in
