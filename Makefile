@@ -8,6 +8,7 @@ WHEELS := $(patsubst %/serving.txt,%/wheels/.complete,$(wildcard examples/docker
 	examples/compose_stack/registry/serving.txt))
 KERAS := examples/tensorflow_savedmodel/artifacts/metadata.json
 PORT ?= 8000
+FOLDER ?= notebooks
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
 # Kapitel mit eigenem Lock bekommen eine eigene Umgebung.
 ENVIRONMENTS := $(patsubst examples/%/requirements.txt,.environments/%/.ready,$(wildcard examples/*/requirements.txt))
@@ -19,7 +20,7 @@ export GRADIO_ANALYTICS_ENABLED := False
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help serve book lab model keras-model wheels test lint unit notebooks site save-notebooks bench museum \
+.PHONY: help serve book lab model keras-model wheels student course test lint unit notebooks site save-notebooks bench museum \
 	figures lighthouse lock latest clean
 
 help: ## Diese Übersicht
@@ -33,7 +34,13 @@ book: .venv/.book node_modules/onnxruntime-web ## Das Buch nach _build/html baue
 	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 
 lab: .venv/.all model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## JupyterLab mit den Notebooks öffnen
-	@$(BIN)/jupyter lab --notebook-dir=notebooks
+	@$(BIN)/jupyter lab --notebook-dir=$(FOLDER)
+
+student: .venv/.all model ## Die Fassung ohne Lösungen nach _build/student schreiben
+	@$(BIN)/python -m tools.student student
+
+course: .venv/.grading ## Einen Kurs für nbgrader nach _build/course schreiben
+	@$(BIN)/python -m tools.student course
 
 model: $(MODEL) ## Das Preismodell trainieren
 
@@ -103,7 +110,7 @@ latest: .venv/.all $(ENVIRONMENTS) ## Alle Kapitel mit den neuesten Versionen pr
 	@$(BIN)/python tools/latest.py
 
 lock: .venv/.book ## Die Locks aus den *.in neu auflösen
-	@for layer in "" -book -checks; do \
+	@for layer in "" -book -grading -checks; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11.5 --no-header --no-annotate \
 	    --override tools/overrides.txt $$([ -z "$$layer" ] || echo -c requirements.txt) \
 	    -o requirements$$layer.txt requirements$$layer.in || exit 1; done
@@ -131,7 +138,10 @@ clean: ## Alles Erzeugte löschen
 .venv/.all: requirements.txt .venv/.book
 	@$(PYTHON) tools/setup.py all && touch $@
 
-.venv/.checks: requirements-checks.txt .venv/.all
+.venv/.grading: requirements-grading.txt .venv/.all
+	@$(PYTHON) tools/setup.py grading && touch $@
+
+.venv/.checks: requirements-checks.txt requirements-grading.txt .venv/.all
 	@$(PYTHON) tools/setup.py checks && touch $@
 
 .environments/%/.ready: examples/%/requirements.txt | .venv/.book
