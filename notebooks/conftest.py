@@ -11,7 +11,7 @@ from nbformat import from_dict
 from nbval.plugin import IPyNbCell
 
 ANSWERS = Path(__file__).resolve().parent.parent / "tests" / "answers.yml"
-SAYS = "AssertionError: Noch nicht: "
+SAYS = "Noch nicht: "
 
 
 class WrongAnswer(IPyNbCell):
@@ -21,9 +21,9 @@ class WrongAnswer(IPyNbCell):
         """Führt sie aus und liest, was sie sagt."""
         super().runtest()
         errors = [output for output in self.test_outputs if output.output_type == "error"]
-        said = [f"{error.ename}: {error.evalue}" for error in errors] or ["nichts"]
-        if not said[0].startswith(SAYS):
-            self.raise_cell_error(f"Erwartet war „{SAYS}…“, die Prüfzelle sagte: {said[0]}")
+        said = f"{errors[0].ename}: {errors[0].evalue}" if errors else "nichts"
+        if not said.startswith(f"{AssertionError.__name__}: {SAYS}"):
+            self.raise_cell_error(f"Erwartet war „{SAYS}…“, die Prüfzelle sagte: {said}")
 
 
 def marked(item: IPyNbCell, tag: str) -> bool:

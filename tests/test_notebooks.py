@@ -284,7 +284,7 @@ def test_exercise_has_a_hidden_solution(code):
 
 
 def role(cell) -> str:
-    """Ein Buchstabe: Übung, Lösung, Prüfung (check), Text der Lösung, anderer Text, Rest."""
+    """Ein Buchstabe: Übung, Lösung, Prüfung (`check`), Text der Lösung, anderer Text, Rest."""
     if cell.cell_type == "markdown":
         return "t" if "solution" in tags(cell) else "m"
     return next((tag[0] for tag in ("exercise", "solution", "check") if tag in tags(cell)), "x")

@@ -1,6 +1,6 @@
 """Die Fassung für Studierende und der Kurs für nbgrader, beide aus den Notebooks mit Lösung.
 
-Aufruf: python -m tools.student student | course (make student, make course)
+Aufruf: `python -m tools.student student | course`, am einfachsten mit make student und make course
 """
 
 import shutil
@@ -137,7 +137,7 @@ def main() -> None:
                 sys.exit("nbgrader fehlt. Abhilfe: make course richtet es ein")
             print(f"Kurs mit {len(notebooks)} Aufgaben: {COURSE.relative_to(ROOT)}")
         case _:
-            sys.exit("Aufruf: python -m tools.student student | course")
+            sys.exit("Aufruf: `python -m tools.student student | course`")
 
 
 if __name__ == "__main__":
