@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -11,6 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+import process
 from needs import skip_or_fail
 from tools.student import course, student, tags, without_solutions, write
 
@@ -99,19 +101,14 @@ CELLS = [
     (("exercise",), "doubled = None  # hier: verdoppeln"),
     (("solution", "hide-cell"), "doubled = 2 * price"),
     (("check", "hide-input"), 'assert doubled == 5976, "Noch nicht: Das ist nicht das Doppelte."'),
-    ((), "process.ROOT.joinpath(f'clean-{doubled}').touch()"),
+    ((), "process.ROOT.joinpath(f'clean-{doubled}').touch()\n'aufgeräumt'"),
 ]
 
 
 @pytest.fixture(scope="module")
-def graded(tmp_path_factory) -> Path:
-    """Ein Kurs mit einem kleinen Notebook, einer gelösten und einer offenen Abgabe, bewertet."""
-    try:
-        import nbgrader  # noqa: F401 – gehört zu einer eigenen Stufe
-    except ImportError:
-        skip_or_fail("nbgrader fehlt. Abhilfe: make course")
-    project = tmp_path_factory.mktemp("project")
-    original = project / "notebooks" / "tiny.ipynb"
+def tiny(tmp_path_factory) -> Path:
+    """Ein kleines Notebook mit einer Übung, in einem eigenen Projekt."""
+    original = tmp_path_factory.mktemp("project") / "notebooks" / "tiny.ipynb"
     cells = [
         new_code_cell(source, id=f"c{n}", metadata={"tags": list(marks)})
         for n, (marks, source) in enumerate(CELLS)
@@ -119,10 +116,20 @@ def graded(tmp_path_factory) -> Path:
     metadata = {"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
     write(new_notebook(cells=cells, metadata=metadata), original)
     shutil.copy(ROOT / "notebooks" / "process.py", original.parent)
-    folder = project / "_build" / "course"
-    course([original], folder, ROOT / "tools" / "nbgrader_config.py")
+    return original
+
+
+@pytest.fixture(scope="module")
+def graded(tiny) -> Path:
+    """Ein Kurs mit dem kleinen Notebook, einer gelösten und einer offenen Abgabe, bewertet."""
+    try:
+        import nbgrader  # noqa: F401 – gehört zu einer eigenen Stufe
+    except ImportError:
+        skip_or_fail("nbgrader fehlt. Abhilfe: make course")
+    folder = tiny.parents[1] / "_build" / "course"
+    course([tiny], folder, ROOT / "tools" / "nbgrader_config.py")
     for name, answer in {"ada": "doubled = price + price", "bob": None}.items():
-        handed_in = without_solutions(nbformat.read(original, as_version=4))
+        handed_in = without_solutions(nbformat.read(tiny, as_version=4))
         handed_in.cells[1].source = answer or handed_in.cells[1].source
         write(handed_in, folder / "submitted" / name / "tiny" / "tiny.ipynb")
     for command in (["autograde", "tiny"], ["generate_feedback", "tiny"], ["export"]):
@@ -157,3 +164,35 @@ def test_open_work_runs_to_the_clean_up_and_says_why(graded):
     }
     feedback = (graded / "feedback" / "bob" / "tiny" / "tiny.html").read_text(encoding="utf-8")
     assert "Noch nicht: Das ist nicht das Doppelte." in feedback
+
+
+@pytest.fixture(scope="module")
+def lab(tiny, tmp_path_factory) -> Iterator[str]:
+    """Adresse eines JupyterLab im Ordner für Studierende, mit dem kleinen Notebook darin."""
+    folder = tmp_path_factory.mktemp("lab") / "student"
+    student([tiny], folder)
+    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=8265"]
+    options += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", "--notebook-dir", folder]
+    options += [
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    url = "http://127.0.0.1:8265"
+    service = process.serve(["python", "-m", "jupyterlab", *options], f"{url}/api", timeout=120)
+    yield url
+    service.stop()
+
+
+def test_student_edition_opens_and_runs_in_jupyterlab(lab, browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(120_000)
+    page.goto(f"{lab}/lab/tree/notebooks/tiny.ipynb")
+    page.get_by_text("hier: verdoppeln").wait_for()
+    hidden = page.locator(".jp-InputPlaceholder")
+    assert hidden.count() == 1, "Die Prüfzelle soll zugeklappt sein"
+    page.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
+    page.locator(".lm-Menu-item", has_text=re.compile("^Run All Cells$")).click()
+    page.get_by_text("Noch nicht: Das ist nicht das Doppelte.").wait_for()
+    # Die Zelle nach der offenen Übung lief auch noch.
+    page.locator(".jp-OutputArea-output", has_text="aufgeräumt").wait_for()
+    page.close()
