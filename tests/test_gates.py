@@ -364,7 +364,10 @@ CARELESS = {
     # Nimmt jede Antwort an, die es gibt.
     "falsch 1": ("assert doubled / 2 ==", "assert True or"),
     # Vergleicht die Schreibweise statt der Sache.
-    "richtig 1": ("assert doubled / 2 ==", "assert type(doubled) is int, 'Noch nicht'\\nassert"),
+    "richtig 1": (
+        "assert doubled / 2",
+        "assert type(doubled) is int, 'Ganz!'\\nassert doubled / 2",
+    ),
 }
 
 

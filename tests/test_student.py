@@ -32,7 +32,8 @@ def test_no_solution_is_left(pair):
     original, made = pair
     solutions = [cell.source for cell in original.cells if "solution" in tags(cell)]
     left = nbformat.writes(made)
-    assert solutions
+    kept = [cell.id for cell in original.cells if "solution" not in tags(cell)]
+    assert solutions and [cell.id for cell in made.cells] == kept
     for source in solutions:
         # Zeilen, nicht Zellen: So fällt auch ein Rest in einer anderen Zelle auf.
         lines = [line for line in source.splitlines() if len(line) > 40]
