@@ -53,8 +53,9 @@ def attempts(exercise: IPyNbCell, check: IPyNbCell, answers: dict) -> list[IPyNb
 
 def pytest_collection_modifyitems(items: list) -> None:
     """Nimmt Versionen vom Vergleich aus und stellt vor jede Übung, was die Prüfzelle aushält."""
-    answers = yaml.safe_load(ANSWERS.read_text(encoding="utf-8"))
-    for check in [item for item in items if marked(item, "check")]:
+    checks = [item for item in items if marked(item, "check")]
+    answers = yaml.safe_load(ANSWERS.read_text(encoding="utf-8")) if checks else {}
+    for check in checks:
         before = items[: items.index(check)]
         exercise = next(
             item
