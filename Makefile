@@ -20,7 +20,7 @@ export GRADIO_ANALYTICS_ENABLED := False
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help serve book lab model keras-model wheels student course test lint unit notebooks site save-notebooks bench museum \
+.PHONY: help serve book slides lab model keras-model wheels student course test lint unit notebooks site save-notebooks bench museum \
 	figures lighthouse lock latest clean
 
 help: ## Diese Übersicht
@@ -32,6 +32,9 @@ serve: book ## Das Buch bauen und unter http://127.0.0.1:8000 zeigen (anderer Po
 
 book: .venv/.book node_modules/onnxruntime-web ## Das Buch nach _build/html bauen
 	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+
+slides: .venv/.book node_modules/reveal.js ## Aus jedem Notebook einen Foliensatz bauen, nach _build/slides
+	@PYTHONPATH=book/_ext $(BIN)/python tools/slides.py
 
 lab: .venv/.all model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## JupyterLab mit den Notebooks öffnen
 	@$(BIN)/jupyter lab --notebook-dir=$(FOLDER)
@@ -70,7 +73,7 @@ lint: .venv/.checks ## Stil von Code und Notebooks
 	@$(BIN)/ruff format --check .
 
 unit: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
-	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/site --ignore tests/benchmarks tests
+	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/site --ignore tests/benchmarks tests
 
 notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Alle Notebooks ausführen und mit ihren Ausgaben vergleichen
 	@$(BIN)/python tools/run_nbval.py
@@ -97,17 +100,21 @@ NPM_CI := npm ci --ignore-scripts --no-audit --no-fund --silent
 # Das Rechenwerk des Preisrechners. Ohne npm oder Netz baut das Buch trotzdem, und die Seite
 # sagt, was ihr fehlt; nur in CI bricht der Bau dann ab (book/_ext/price_form.py).
 node_modules/onnxruntime-web: package-lock.json
-	@if command -v npm >/dev/null; then $(NPM_CI) --omit=dev --fetch-retries=0 && touch $@ || true; fi
+	@if command -v npm >/dev/null; then $(NPM_CI) --omit=dev --fetch-retries=0 && touch $@ node_modules/reveal.js || true; fi
+
+node_modules/reveal.js: package-lock.json
+	@command -v npm >/dev/null || { echo "npm fehlt. Abhilfe: sudo apt install npm"; exit 1; }
+	@$(NPM_CI) --omit=dev && touch $@ node_modules/onnxruntime-web
 
 node_modules/lighthouse: package-lock.json
 	@command -v npm >/dev/null || { echo "npm fehlt. Abhilfe: sudo apt install npm"; exit 1; }
-	@$(NPM_CI) && touch $@ node_modules/onnxruntime-web
+	@$(NPM_CI) && touch $@ node_modules/onnxruntime-web node_modules/reveal.js
 
 lighthouse: .venv/.checks book node_modules/lighthouse ## Startseite mit Lighthouse messen
 	@$(BIN)/python tools/lighthouse.py
 
-latest: .venv/.all $(ENVIRONMENTS) ## Alle Kapitel mit den neuesten Versionen prüfen
-	@$(BIN)/python tools/latest.py
+latest: .venv/.all $(WHEELS) ## Alle Kapitel mit den neuesten Versionen prüfen (eines: NOTEBOOKS="notebooks/x.ipynb")
+	@$(BIN)/python tools/latest.py $(NOTEBOOKS)
 
 lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	@for layer in "" -book -grading -checks; do \

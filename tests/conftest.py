@@ -16,6 +16,14 @@ CHROMIUM = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Was Dienste und Ordner teilt, bleibt in einem Prozess: eine Datei, im Vertrag eine Variante."""
+    for item in items:
+        variant = getattr(item, "callspec", None) and item.callspec.params.get("variant")
+        item.add_marker(pytest.mark.xdist_group(variant or item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def launcher(tmp_path_factory) -> Path:
     """Startet Chromium so, dass es Docker nicht bemerkt; Playwright verlangt dafür eine Datei."""

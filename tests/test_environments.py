@@ -10,6 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
@@ -28,6 +29,7 @@ COPIED = [
     "tools/latest.py",
     "tools/run_gates.py",
     "tools/run_nbval.py",
+    "tools/runs.py",
     "tools/save_notebooks.py",
     "tools/setup.py",
 ]
@@ -192,66 +194,152 @@ def test_only_who_runs_notebooks_waits_for_environments(ready, target, needed):
 def latest(ready, monkeypatch, tmp_path):
     """tools/latest.py, das im Baum arbeitet und seine Befehle nur aufschreibt."""
     monkeypatch.syspath_prepend(ready / "tools")
+    monkeypatch.delenv("CI", raising=False)
     module = load(ready / "tools" / "latest.py")
-    module.TREE, module.RESULTS, module.called = ready, tmp_path / "latest.json", []
-    module.broken = ""
+    module.ROOT = module.TREE = ready
+    module.RESULTS, module.called, module.broken = tmp_path / "latest.json", [], ""
 
-    def note(command: list, **options: object) -> subprocess.CompletedProcess:
+    def note(command: list) -> tuple[int, str]:
         module.called.append([str(part) for part in command])
-        return subprocess.CompletedProcess(command, int(module.broken in command), "kaputt")
+        return int(module.broken in module.called[-1]), "$ Befehl\nValueError: kaputt"
 
-    monkeypatch.setattr(module.subprocess, "run", note)
+    def freeze(command: list, **options: object) -> subprocess.CompletedProcess:
+        listed = [{"name": "alt", "version": "2", "latest_version": "3"}]
+        said = json.dumps(listed) if "--outdated" in command else "alt==2\nandere==1\n"
+        return subprocess.CompletedProcess(command, 0, said)
+
+    monkeypatch.setattr(module, "run", note)
+    monkeypatch.setattr(module, "copy", lambda: None)
+    monkeypatch.setattr(module, "missing", lambda *_: [])
+    monkeypatch.setattr(module.subprocess, "run", freeze)
+    monkeypatch.setattr(sys, "argv", ["latest.py"])
+    for folder in (ready, ready / "examples" / SLUG):
+        (folder / "requirements.in").write_text("alt>=1,<3  # Grund\nandere>=1\n", encoding="utf-8")
+        (folder / "requirements.txt").write_text("alt==1\nandere==1\n", encoding="utf-8")
     return module
 
 
+def results(latest) -> dict:
+    return json.loads(latest.RESULTS.read_text(encoding="utf-8"))
+
+
 def test_newest_versions_of_a_chapter_go_to_its_own_environment(latest, ready):
-    assert latest.failure(latest.own_environment(ready / NOTEBOOK)) == ""
-    venv, fill, kernel, train = latest.called
-    own = str(ready / ".environments" / SLUG)
+    venv, fill, train = latest.setting_up(SLUG)
+    own = ready / ".environments" / SLUG
     assert venv[1] == "venv" and venv[-1] == own
-    assert fill[-1] == str(ready / "examples" / SLUG / "requirements.in")
-    assert all(command[0].startswith(own) for command in (kernel, train))
+    assert fill[-1] == ready / "examples" / SLUG / "requirements.in"
+    assert train == [latest.python(SLUG), "-m", f"examples.{SLUG}.train"]
+    (ready / "examples" / SLUG / "requirements.in").write_text("ipykernel\n", encoding="utf-8")
+    kernel = latest.setting_up(SLUG)[2]
     assert kernel[1:4] == ["-m", "ipykernel", "install"]
-    assert train[1:] == ["-m", f"examples.{SLUG}.train"]
 
 
-def test_chapter_without_own_environment_installs_nothing(latest, ready):
-    assert latest.own_environment(ready / "notebooks" / "other.ipynb") == []
+def test_environments_of_the_tests_are_set_up_too(latest, ready):
+    assert latest.needed(ready / NOTEBOOK) == ["requirements.txt", SLUG]
+    other = ready / "notebooks" / "other.ipynb"
+    nbformat.write(new_notebook(), other)
+    test = ready / "tests" / "examples" / "test_other.py"
+    test.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        assert latest.needed(other) == ["requirements.txt"]
+        test.write_text(f'require_environment("{SLUG}")\n', encoding="utf-8")
+        assert latest.needed(other) == ["requirements.txt", SLUG]
+    finally:
+        other.unlink()
+        test.unlink()
 
 
 @pytest.fixture
 def earlier(ready):
-    """Ein Kapitel, das vor dem mit eigener Umgebung an der Reihe ist."""
+    """Ein Kapitel ohne eigene Umgebung, das zuerst an der Reihe ist."""
     path = ready / "notebooks" / "another.ipynb"
-    yield shutil.copy(ready / NOTEBOOK, path)
+    nbformat.write(new_notebook(), path)
+    yield path
     path.unlink()
 
 
-def test_all_environments_are_ready_before_the_first_chapter(latest, ready, earlier, monkeypatch):
-    monkeypatch.setattr(latest, "prepare", lambda: Path("python"))
-    monkeypatch.setattr(latest, "newer", list)
+def test_all_environments_are_ready_before_the_first_chapter(latest, earlier):
     assert latest.main() == 0
-    first = next(n for n, command in enumerate(latest.called) if command[0] == "python")
-    *setup, train = latest.called[:first]
-    assert train[1:] == ["-m", f"examples.{SLUG}.train"] and len(setup) == 3
-    assert [command[0] for command in latest.called[first:]] == ["python"] * 6
+    first = next(n for n, command in enumerate(latest.called) if "tools/run_nbval.py" in command)
+    assert [command[1] for command in latest.called[:first]].count("venv") == 2
+    assert "venv" not in [command[1] for command in latest.called[first:]]
+    assert {c["outcome"] for c in results(latest)["chapters"].values()} == {"green"}
 
 
-def test_chapter_without_its_environment_is_red_and_the_others_go_on(
-    latest, ready, earlier, monkeypatch
-):
-    monkeypatch.setattr(latest, "prepare", lambda: Path("python"))
-    monkeypatch.setattr(latest, "newer", list)
-    latest.broken = "venv"
+def test_newer_and_held_back_packages_are_named(latest, capsys):
+    latest.main()
+    common = results(latest)["environments"]["requirements.txt"]
+    assert common["newer"] == {"alt": ["1", "2"]} and common["held_back"] == {"alt": "3"}
+    said = capsys.readouterr().out
+    assert "alt 2 statt 1" in said and "alt 3 gibt es" in said
+
+
+def test_chapter_without_its_environment_is_red_and_the_others_go_on(latest, earlier):
+    latest.broken = str(latest.python(SLUG).parent.parent)
     assert latest.main() == 1
-    failures = json.loads(latest.RESULTS.read_text(encoding="utf-8"))["failures"]
-    assert failures["another"] == ""
-    assert failures[SLUG].startswith("$ uv venv") and failures[SLUG].endswith("\nkaputt")
-    assert [command[0] for command in latest.called].count("python") == 3
+    chapters = results(latest)["chapters"]
+    assert chapters["another"]["outcome"] == "green"
+    assert chapters[SLUG]["outcome"] == "red"
+    assert chapters[SLUG]["where"] == f"Umgebung {SLUG}: ValueError: kaputt"
 
 
-def test_environments_are_not_copied_for_the_newest_versions(latest, ready, tmp_path):
-    latest.ROOT, latest.TREE = ready, tmp_path / "latest"
-    latest.prepare()
-    assert (latest.TREE / NOTEBOOK).exists()
-    assert not (latest.TREE / ".environments").exists()
+def test_named_chapter_alone_replaces_only_its_own_result(latest, earlier, monkeypatch):
+    assert latest.main() == 0
+    before = results(latest)
+    latest.broken = "tools/run_nbval.py"
+    monkeypatch.setattr(sys, "argv", ["latest.py", "notebooks/another.ipynb"])
+    assert latest.main() == 1
+    after = results(latest)
+    assert after["chapters"]["another"]["outcome"] == "red"
+    assert after["chapters"][SLUG] == before["chapters"][SLUG]
+    monkeypatch.setattr(sys, "argv", ["latest.py", "notebooks/fehlt.ipynb"])
+    with pytest.raises(SystemExit, match=r"Gibt es nicht: fehlt\.ipynb"):
+        latest.main()
+
+
+def test_skipped_chapter_is_a_failure_only_in_ci(latest, monkeypatch):
+    monkeypatch.setattr(latest, "missing", lambda *_: ["docker (Abhilfe: starten)"])
+    assert latest.main() == 0
+    assert results(latest)["chapters"][SLUG]["outcome"] == "skipped"
+    monkeypatch.setenv("CI", "true")
+    assert latest.main() == 1
+
+
+def test_first_failing_cell_is_named_with_its_message(latest, ready):
+    report = ready / "_build" / "reports" / "x.xml"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(
+        '<testsuites><testcase classname="notebooks.x.ipynb" name="Cell 0" />'
+        '<testcase classname="notebooks.x.ipynb" name="Cell 1"><failure message="m">'
+        "#x1B[91mgescheitert#x1B[0m\nTypeError: falsch\n\n</failure></testcase></testsuites>",
+        encoding="utf-8",
+    )
+    assert latest.place("egal") == "Zelle [2]: TypeError: falsch"
+    report.unlink()
+    assert latest.place("$ Befehl\nkein Netz\n") == "kein Netz"
+
+
+def test_command_that_takes_too_long_is_ended_with_its_children(ready, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ready / "tools")
+    module = load(ready / "tools" / "latest.py")
+    module.TREE, module.LIMIT_SECONDS = tmp_path, 5
+    code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; "
+    code += (
+        "time.sleep(600)'], start_new_session=True).pid, flush=True); import time; time.sleep(600)"
+    )
+    status, said = module.run([sys.executable, "-c", code])
+    assert status != 0 and said.endswith("Nach 5 s abgebrochen.")
+    child = int(said.splitlines()[-2])
+    _, alive = psutil.wait_procs(
+        [psutil.Process(child)] if psutil.pid_exists(child) else [], timeout=10
+    )
+    assert not alive
+
+
+def test_environments_are_not_copied_for_the_newest_versions(ready, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ready / "tools")
+    module = load(ready / "tools" / "latest.py")
+    module.ROOT, module.TREE = ready, tmp_path / "latest"
+    module.copy()
+    assert (module.TREE / NOTEBOOK).exists()
+    assert not (module.TREE / ".environments").exists()

@@ -102,6 +102,19 @@ TOC = {
         }
     ],
 }
+
+
+def question(number: int) -> str:
+    """Eine Frage des Selbsttests; richtig ist die Antwort mit derselben Nummer."""
+    answers = "".join(
+        f"<details><summary>{text}</summary>\n"
+        f"{'Richtig' if place == number else 'Falsch'}: Das ist hier so.\n"
+        "Das Kapitel begründet es.</details>\n"
+        for place, text in enumerate(("Ja", "Nein, nie", "Weder noch"), start=1)
+    )
+    return f"{number}. Frage {number}?\n\n{answers}"
+
+
 CELLS = [
     f"""# Ein kleines Modell
 
@@ -135,10 +148,10 @@ answer["price_usd"]""",
 assert doubled / 2 == answer["price_usd"], "Noch nicht: Die Hälfte ist ein anderer Preis."
 print("Gelöst: Der Preis ist verdoppelt.")""",
     ),
-    "## Selbsttest\n\n" + "<details><summary>Antwort</summary>Ja.</details>\n" * 3,
+    "## Selbsttest\n\n" + "\n".join(question(number) for number in (1, 2, 3)),
     "## Aufräumen\n\nNichts zu tun.",
     "## Zusammenfassung\n\nFertig.\nDie Versionen:",
-    ("versions", "import sys\n\nsys.version"),
+    ("versions", 'import sys\n\n{"python": sys.version.split()[0]}'),
 ]
 
 
@@ -232,7 +245,9 @@ VIOLATIONS = {
     "text_of_a_solution_is_marked": lambda book, _: book.cells[14].metadata.pop("tags"),
     "check_speaks_german_and_has_wrong_answers": lambda _, code: code[6].update(source="assert 1"),
     "nothing_needs_the_solution": lambda _, code: code[4].update(source="answered = None"),
-    "self_test_hides_its_answers": lambda book, _: book.cells[-4].update(source="## Selbsttest"),
+    "self_test_explains_every_answer": lambda book, _: book.cells[-4].update(
+        source=book.cells[-4].source.replace("Das Kapitel begründet es.", "", 1)
+    ),
     "last_cell_names_the_versions": lambda _, code: code[7].metadata.pop("tags"),
     "metadata_is_known": lambda book, _: book.metadata.update(author="Ada"),
     "file_is_written_as_saving_writes_it": lambda *_: None,
@@ -418,6 +433,40 @@ def test_every_rule_for_notebooks_goes_red(tree):
     assert set(re.findall(r"^def test_(\w+)\(\w", written, re.MULTILINE)) == set(VIOLATIONS)
 
 
+def change_self_test(tree: Path, *changes: tuple[str, str]) -> None:
+    """Ersetzt im Selbsttest jedes Vorkommen."""
+    notebook = nbformat.read(tree / NOTEBOOK, as_version=4)
+    cell = next(cell for cell in notebook.cells if cell.source.startswith("## Selbsttest"))
+    for old, new in changes:
+        assert old in cell.source
+        cell.source = cell.source.replace(old, new)
+    nbformat.write(notebook, tree / NOTEBOOK)
+
+
+GIVEN_AWAY = {
+    # Richtig ist immer „Ja“, die erste Antwort.
+    "am selben Platz": [
+        ("Richtig:", "Falsch:"),
+        ("Ja</summary>\nFalsch:", "Ja</summary>\nRichtig:"),
+    ],
+    "die längste": [
+        ("</summary>\nRichtig:", ", und das mit langer Begründung</summary>\nRichtig:")
+    ],
+}
+
+
+@pytest.mark.parametrize("reason", GIVEN_AWAY)
+def test_answers_that_give_themselves_away_break_the_rules(tree, reason):
+    change_self_test(tree, *GIVEN_AWAY[reason])
+    done = run(tree, *PYTEST, "tests/test_notebooks.py", "-k", "given_away")
+    assert_red(done, "test_right_answers_are_not_given_away", reason)
+
+
+def test_answer_without_verdict_breaks_the_build(tree):
+    change_self_test(tree, ("Richtig:", "Jawohl:"))
+    assert_red(build(tree), rf"{NOTEBOOK}.*Keine Antwort mit „Richtig")
+
+
 def test_every_rule_for_the_layout_goes_red(tree):
     edit(tree, "_toc.yml", f"    sections:\n    - file: notebooks/{SLUG}\n", "")
     edit(tree, "tests/test_layout.py", "{8108}", "{8101}")
@@ -491,6 +540,29 @@ def test_number_no_output_holds_breaks_the_build(tree):
     assert "Ein Karat kostet 2\u202f800 US-Dollar." in page
     edit(tree, "book/konzept.md", " c5 ", " c1 ")
     assert_red(build(tree), r"book/konzept\.md.*Keine Ausgabe zu 'tiny_model c1")
+
+
+def page(tree: Path) -> str:
+    """Baut das Buch und gibt die Seite des Notebooks zurück."""
+    done = build(tree)
+    assert done.returncode == 0, done.stdout
+    html = (tree / f"_build/html/notebooks/{SLUG}.html").read_text(encoding="utf-8")
+    assert len(re.findall(r'<dl class="[^"]*\bstamp"', html)) == 1
+    return html
+
+
+def test_stamp_shows_the_last_run_of_exactly_this_notebook(tree):
+    assert compare(tree).returncode == 0
+    html = page(tree)
+    assert "auf diesem Rechner" in html and "stamp-green" in html
+    edit(tree, NOTEBOOK, "Der Quelltext.", "Der ganze Quelltext.")
+    html = page(tree)
+    assert "kein Lauf hinterlegt" in html and "stamp-green" not in html
+
+
+def test_versions_nobody_can_read_break_the_build(tree):
+    edit(tree, NOTEBOOK, "{'python': ", "{'python' ")
+    assert_red(build(tree), rf"{SLUG}\.ipynb: Die letzte Zelle nennt keine Versionen")
 
 
 def test_removed_marker_breaks_the_build(tree):

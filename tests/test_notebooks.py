@@ -3,10 +3,12 @@
 import ast
 import builtins
 import re
+from collections import Counter
 from pathlib import Path
 
 import nbformat
 import pytest
+import quiz
 import yaml
 
 from texts import WITHOUT_EXAMPLE
@@ -21,6 +23,7 @@ DEFINING = {"definition", "exercise", "solution"}
 TAGS = DEFINING | {IGNORED, VERSIONS, "check", "raises-exception"}
 TAGS |= {"hide-cell", "hide-input", "hide-output"}
 MAX_CODE_LINES, MAX_OUTPUT_LINES = 10, 30
+MIN_EXPLANATION = 40
 SECTIONS = [
     "Ansehen",
     "Starten",
@@ -354,10 +357,43 @@ def test_nothing_needs_the_solution(code):
     complain(sorted(problems))
 
 
-def test_self_test_hides_its_answers(notebook):
+def self_test(notebook) -> list[tuple[str, list[quiz.Answer]]]:
+    """Die Fragen des Selbsttests mit ihren Antworten, wie der Bau sie liest."""
     source = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     section = re.split(r"^## ", source.split("\n## Selbsttest")[-1], flags=re.MULTILINE)[0]
-    assert section.count("<details>") == section.count("</details>") == 3, "Gebraucht: drei Fragen"
+    parts = re.split(r"^(?=\d\. )", section, flags=re.MULTILINE)[1:]
+    questions = [part.partition("\n\n") for part in parts]
+    return [(question, quiz.parse(answers)) for question, _, answers in questions]
+
+
+def test_self_test_explains_every_answer(notebook):
+    questions = self_test(notebook)
+    assert len(questions) == 3, f"Gebraucht: drei Fragen mit Antworten, gefunden: {len(questions)}"
+    problems = []
+    for question, answers in questions:
+        right = sum(answer.right for answer in answers)
+        if not 3 <= len(answers) <= 4:
+            problems.append(f"„{question}“ hat {len(answers)} Antworten, erlaubt sind 3 oder 4")
+        if not 0 < right < len(answers):
+            problems.append(f"„{question}“ braucht richtige und falsche Antworten")
+        if len({answer.text for answer in answers}) < len(answers):
+            problems.append(f"„{question}“ nennt eine Antwort zweimal")
+        problems += [
+            f"„{answer.text}“ ist kaum erklärt: „{answer.why}“"
+            for answer in answers
+            if len(answer.why) < MIN_EXPLANATION
+        ]
+    complain(problems)
+
+
+def test_right_answers_are_not_given_away():
+    questions = [answers for path in NOTEBOOKS for _, answers in self_test(nbformat.read(path, 4))]
+    single = [answers for answers in questions if sum(answer.right for answer in answers) == 1]
+    places = Counter([answer.right for answer in answers].index(True) for answers in single)
+    longest = sum(max(answers, key=lambda answer: len(answer.text)).right for answers in single)
+    most = 0.45 * len(single)
+    assert max(places.values()) <= most, f"Die richtige steht zu oft am selben Platz: {places}"
+    assert longest <= most, f"In {longest} von {len(single)} Fragen ist die richtige die längste"
 
 
 def test_last_cell_names_the_versions(code):

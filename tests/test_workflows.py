@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import needs
-from tools import report_latest
+from tools import fetch_results, report_latest
 from tools.run_nbval import metadata
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +52,7 @@ def test_workflow_says_that_it_was_not_run(workflow):
 def test_workflow_is_short_and_holds_no_program(workflow):
     assert len(workflow.splitlines()) <= MAX_LINES
     jobs = yaml.safe_load(workflow)["jobs"].values()
-    commands = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+    commands = [step["run"] for job in jobs for step in job.get("steps", []) if "run" in step]
     long = [command for command in commands if "\n" in command]
     assert not long, f"Programme gehören nach tools/: {long}"
 
@@ -68,6 +68,78 @@ def test_other_systems_get_every_environment_their_notebooks_call():
     assert called <= set(re.findall(r"setup\.py (\w+)", text))
 
 
+def jobs_of(name: str) -> dict:
+    """Die Jobs eines Workflows."""
+    return yaml.safe_load((ROOT / ".github/workflows" / name).read_text(encoding="utf-8"))["jobs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "job", "target", "uploaded"),
+    [
+        ("notebooks.yml", "run", "notebooks", {"name": "runs", "path": "_build/runs"}),
+        ("latest.yml", "chapters", "latest", {"name": "latest", "path": "_build/latest.json"}),
+    ],
+)
+def test_results_are_uploaded_even_when_red(name, job, target, uploaded):
+    steps = jobs_of(name)[job]["steps"]
+    (run,) = [
+        n for n, step in enumerate(steps) if step.get("run", "").endswith(f".ci/run {target}")
+    ]
+    (upload,) = [step for step in steps[run:] if "upload-artifact@" in step.get("uses", "")]
+    assert uploaded.items() <= upload["with"].items()
+    assert upload["if"] == "always()", "Auch was rot ist, gehört auf die Seite"
+    assert f'"{uploaded["name"]}"' in Path(fetch_results.__file__).read_text(encoding="utf-8")
+
+
+def test_published_book_carries_the_results():
+    jobs = jobs_of("publish.yml")
+    assert jobs["notebooks"]["uses"].endswith("/.github/workflows/notebooks.yml")
+    build = jobs["build"]
+    assert build["needs"] == "notebooks" and build["if"] == "${{ !cancelled() }}"
+    assert build["permissions"]["actions"] == "read"
+    commands = [step["run"] for step in build["steps"] if "run" in step]
+    assert commands == ["python tools/fetch_results.py", "make book"]
+
+
+def test_pages_are_rebuilt_every_week_after_the_newest_versions():
+    when = {}
+    for name in ("latest.yml", "publish.yml"):
+        # YAML liest `on` als Wahrheitswert.
+        content = yaml.safe_load((ROOT / ".github/workflows" / name).read_text(encoding="utf-8"))
+        (schedule,) = content[True]["schedule"]
+        minute, hour, *days = schedule["cron"].split()
+        when[name] = (days, int(hour) * 60 + int(minute))
+    limit = jobs_of("latest.yml")["chapters"]["timeout-minutes"]
+    (days, started), (same_days, rebuilt) = when.values()
+    assert days == same_days and rebuilt >= started + limit
+
+
+@pytest.fixture
+def downloads(monkeypatch):
+    """Ein gh mit drei Läufen; nur der älteste von `main` hat noch sein Ergebnis."""
+    called = []
+    listed = [
+        {"databaseId": 30, "event": "pull_request"},
+        {"databaseId": 20, "event": "schedule"},
+        {"databaseId": 10, "event": "workflow_dispatch"},
+    ]
+
+    def answer(command: list[str], **options: object) -> subprocess.CompletedProcess:
+        called.append(command[2:4])
+        found = command[2] == "list" or command[3] == "10"
+        return subprocess.CompletedProcess(command, int(not found), json.dumps(listed))
+
+    monkeypatch.setattr(fetch_results.subprocess, "run", answer)
+    monkeypatch.setenv("GITHUB_RUN_ID", "40")
+    return called
+
+
+def test_newest_result_of_a_trusted_run_is_fetched(downloads, capsys):
+    fetch_results.main()
+    assert [run for command, run in downloads if command == "download"] == ["40", "20", "10"]
+    assert capsys.readouterr().out == "Dieser Lauf hat keine Ergebnisse der Notebooks.\n"
+
+
 def test_workflow_has_least_permissions(workflow):
     content = yaml.safe_load(workflow)
     assert content["permissions"] == {}, "Oben wird nichts erlaubt, nur je Job"
@@ -77,7 +149,8 @@ def test_workflow_has_least_permissions(workflow):
 
 def test_actions_are_pinned_by_hash(workflow):
     used = [line.strip().removeprefix("- ") for line in workflow.splitlines() if "uses:" in line]
-    loose = [line for line in used if not PINNED.match(line)]
+    # Was mit $/ beginnt, liegt im selben Commit.
+    loose = [line for line in used if not PINNED.match(line) and not line.startswith("uses: $/")]
     assert not loose, f"Ohne Hash oder Version dahinter: {loose}"
 
 
@@ -96,14 +169,24 @@ def gh(monkeypatch):
 
 
 def test_each_broken_chapter_gets_one_issue(gh):
-    failures = {"gradio_app": "kaputt", "joblib_model": "", "fastapi_service": "rot"}
-    report_latest.report({"newer": ["gradio==7.0"], "failures": failures})
+    outcomes = {"gradio_app": "red", "joblib_model": "green", "fastapi_service": "red"}
+    chapters = {
+        slug: {
+            "outcome": outcome,
+            "where": "Zelle [3]: ValueError",
+            "failure": "kaputt",
+            "environments": ["requirements.txt"],
+        }
+        for slug, outcome in (outcomes | {"docker_image": "skipped"}).items()
+    }
+    newer = {"requirements.txt": {"newer": {"gradio": ["6.31.0", "7.0.0"]}}}
+    report_latest.report({"environments": newer, "chapters": chapters})
     assert [(command[1], number) for command, number, _ in gh] == [
         ("list", []),
         ("comment", ["7"]),
         ("create", []),
     ]
-    assert "kaputt" in gh[1][2] and "gradio==7.0" in gh[1][2]
+    assert "kaputt" in gh[1][2] and "gradio 7.0.0 statt 6.31.0" in gh[1][2]
 
 
 @pytest.fixture
@@ -115,7 +198,7 @@ def machine(tmp_path):
     shutil.copy(ROOT / ".ci" / "run", tree / ".ci" / "run")
     (tree / "notebooks" / "a.ipynb").write_text("gespeichert\n", encoding="utf-8")
 
-    def run(make: str, **more: str) -> subprocess.CompletedProcess:
+    def run(make: str, *target: str, **more: str) -> subprocess.CompletedProcess:
         scripts = {name: f'echo "{name} $*" >>"{tmp_path}/called"' for name in STUBS + TRACES}
         paths = {programs / name: script for name, script in (scripts | more).items()}
         paths |= {programs / "make": make, tree / ".ci" / "docker": "echo $1"}
@@ -124,7 +207,7 @@ def machine(tmp_path):
             path.chmod(0o755)
         path = os.pathsep.join([str(programs), "/usr/bin", "/bin"])
         return subprocess.run(
-            [tree / ".ci" / "run"],
+            [tree / ".ci" / "run", *target],
             env={"PATH": path, "PYTHON": sys.executable},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -145,6 +228,15 @@ def test_ci_run_shows_what_took_how_long(machine):
     assert "CI=true --no-print-directory test" in done.stdout
     steps = re.findall(r"^(\w+) +\d+ s +grün$", done.stdout, re.MULTILINE)
     assert steps == ["Ausstatten", "Docker", "Prüfen", "Speichern", "Aufräumen"]
+
+
+@needs_linux
+def test_ci_run_calls_only_the_named_target(machine):
+    _, run = machine
+    done = run('echo "CI=$CI $*"', "notebooks")
+    assert done.returncode == 0, done.stderr
+    assert "CI=true --no-print-directory notebooks" in done.stdout
+    assert "Speichern" not in done.stdout
 
 
 @needs_linux

@@ -33,7 +33,7 @@ EXTENSIONS = {"colon_fence", "deflist", "dollarmath"}
 PARSER = create_md_parser(MdParserConfig(enable_extensions=EXTENSIONS), RendererHTML)
 # Was in diesen Direktiven steht, ist kein Text.
 NO_TEXT = re.compile(
-    r"literalinclude|glossary-data|bibliography|code|math|toctree|raw|image|include"
+    r"literalinclude|glossary-data|teaching|bibliography|code|math|toctree|raw|image|include"
 )
 # Eine Zeichenkette mit Umlauten oder großem Anfang ist für Menschen, andere sind Befehle.
 SENTENCE = re.compile(r"(?s:(?=.*\w \w)(?:\s*[A-ZÄÖÜ„]|.*[äöüß]))")
@@ -91,6 +91,8 @@ def all_texts(root: Path = ROOT) -> Iterator[Block]:
         yield from notebook(path, name(path, root))
     for path in sorted((root / "book").glob("anhang/*.yml")):
         yield from glossary(read(path), name(path, root))
+    for path in sorted((root / "book").glob("data/teaching.yml")):
+        yield from teaching(read(path), name(path, root))
     for folder in PYTHON:
         for path in sorted((root / folder).rglob("*.py")):
             # Zeichenketten in Tests sind meist absichtlich falsch.
@@ -208,6 +210,19 @@ def glossary(text: str, file: str) -> Iterator[Block]:
         for key, value in entry.value:
             if key.value in ("term", "definition"):
                 yield Block(file, "note", [(value.start_mark.line + 1, value.value)])
+
+
+def teaching(text: str, file: str) -> Iterator[Block]:
+    """Liest die Hinweise für Kursleitungen als Markdown, nicht die Ausgaben der Zellen."""
+    values = [(None, yaml.compose(text))]
+    while values:
+        key, node = values.pop()
+        if isinstance(node, yaml.MappingNode):
+            values += [(name.value, value) for name, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            values += [(key, value) for value in node.value]
+        elif key not in ("cell", "see"):
+            yield from markdown(node.value, file, node.start_mark.line)
 
 
 def comments(text: str, file: str) -> Iterator[Block]:

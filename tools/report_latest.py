@@ -24,12 +24,19 @@ def report(result: dict) -> None:
     """Ergänzt das offene Issue eines Kapitels oder legt eines an."""
     listed = gh("issue", "list", "--state", "open", "--limit", "500", "--json", "number,title")
     numbers = {issue["title"]: str(issue["number"]) for issue in json.loads(listed)}
-    newer = "\n".join(result["newer"])
-    for slug, failure in result["failures"].items():
-        if not failure:
+    for slug, chapter in result["chapters"].items():
+        if chapter["outcome"] != "red":
             continue
         title = TITLE.format(slug=slug)
-        body = f"```text\n{failure}\n```\n\nNeuer als im Lock:\n\n```text\n{newer}\n```\n"
+        newer = "\n".join(
+            f"{package} {new} statt {old}"
+            for name in chapter["environments"]
+            for package, (old, new) in result["environments"][name]["newer"].items()
+        )
+        body = (
+            f"{chapter['where']}\n\n```text\n{chapter['failure']}\n```\n\n"
+            f"Neuer als im Lock:\n\n```text\n{newer}\n```\n"
+        )
         if title in numbers:
             gh("issue", "comment", numbers[title], "--body-file", "-", text=body)
         else:
@@ -40,7 +47,7 @@ def report(result: dict) -> None:
 def main() -> None:
     """Meldet die Ergebnisse des letzten Laufs."""
     if not RESULTS.exists():
-        sys.exit("_build/latest.json fehlt: make latest ist nicht bis zum Ende gekommen.")
+        sys.exit("_build/latest.json fehlt: make latest kam nicht bis zum ersten Kapitel.")
     report(json.loads(RESULTS.read_text(encoding="utf-8")))
 
 

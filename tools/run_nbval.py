@@ -12,6 +12,8 @@ import sys
 from itertools import product
 from pathlib import Path
 
+import runs
+
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / ".environments" / "share" / "jupyter" / "kernels"
 CELL_TIMEOUT_SECONDS = 120
@@ -40,7 +42,7 @@ def metadata(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))["metadata"]
 
 
-def missing(path: Path) -> list[str]:
+def missing(path: Path, kernels: Path = KERNELS) -> list[str]:
     """Nennt, was dem Notebook auf diesem Rechner fehlt, samt Abhilfe."""
     found = []
     for name in metadata(path).get("requires", []):
@@ -48,7 +50,7 @@ def missing(path: Path) -> list[str]:
         if not shutil.which(command[0]) or subprocess.run(command, capture_output=True).returncode:
             found.append(f"{name} (Abhilfe: {remedy})")
     slug = metadata(path).get("environment")
-    if slug and not (KERNELS / slug / "kernel.json").exists():
+    if slug and not (kernels / slug / "kernel.json").exists():
         found.append(f"die Umgebung {slug} (Abhilfe: python tools/setup.py {slug})")
     return found
 
@@ -60,9 +62,9 @@ def note_skipped(reason: str) -> None:
             file.write(f"{reason}\n")
 
 
-def isolation() -> list[str]:
-    """Beginn eines Befehls, den CI vom Netz trennt; nur Linux hat diese Namensräume."""
-    if sys.platform != "linux" or not os.environ.get("CI"):
+def without_network() -> list[str]:
+    """Beginn eines Befehls, der nur Loopback sieht; nur Linux hat diese Namensräume."""
+    if sys.platform != "linux":
         return []
     # Ohne root gehört der Namensraum einem Benutzer, der nur darin root ist.
     rights = [] if os.geteuid() == 0 else ["--map-root-user"]
@@ -78,6 +80,7 @@ def compare(paths: list[Path], lax: bool, prefix: list[str], *options: str) -> b
     command += [f"--nbval-cell-timeout={CELL_TIMEOUT_SECONDS}", *options, *map(str, paths)]
     # Lädt in jedem Prozess länger als eine Sekunde und hat mit Notebooks nichts zu tun.
     command += ["-p", "no:schemathesis"]
+    command += [f"--junitxml={runs.REPORTS / f'{paths[0].stem}.xml'}"]
     # Der Kernel soll das Profil des Projekts lesen, auch ohne make.
     environment = {"IPYTHONDIR": str(ROOT / ".ipython"), **PATIENT, **os.environ}
     environment["JUPYTER_PATH"] = str(KERNELS.parent)
@@ -102,6 +105,7 @@ def main() -> int:
         sys.exit("Kein Notebook gefunden.")
     lacking = {path: found for path in paths if (found := missing(path))}
     ready = [path for path in paths if path not in lacking]
+    shutil.rmtree(runs.REPORTS, ignore_errors=True)
     green = True
     for exclusive, outside in product((False, True), repeat=2):
         chosen = [
@@ -112,7 +116,7 @@ def main() -> int:
         ]
         # loadfile: die Zellen eines Notebooks brauchen denselben Kernel.
         spread = () if exclusive else ("-n", "auto", "--dist", "loadfile")
-        prefix = [] if outside else isolation()
+        prefix = without_network() if os.environ.get("CI") and not outside else []
         # Ein Kapitel mit eigener Umgebung nennt deren Kernel; alle anderen nehmen dieses Python.
         own = [path for path in chosen if metadata(path).get("environment")]
         shared = [path for path in chosen if path not in own]
@@ -122,6 +126,8 @@ def main() -> int:
         reason = f"{path.name}, es fehlt {', '.join(found)}"
         print(f"Übersprungen: {reason}")
         note_skipped(reason)
+    if not options.lax:  # was nicht verglichen wurde, ist kein Beleg
+        runs.write(runs.outcomes(ready, lacking, runs.REPORTS.glob("*.xml")))
     # In CI muss alles da sein: dort ist ein übersprungenes Notebook ein Fehler.
     return int(not green or bool(lacking and os.environ.get("CI")))
 

@@ -26,6 +26,9 @@ LAYERS = {
     "checks": "requirements-checks.txt",
 }
 OLDEST, NEWEST = (3, 11, 5), (3, 13)
+# Im Archiv für den Raum ohne Netz (tools/classroom.py) liegen die Pakete daneben.
+WHEELHOUSE = ROOT / "wheelhouse"
+SYSTEMS = {"linux": "linux", "darwin": "macos", "win32": "windows"}
 
 
 def check_python() -> None:
@@ -38,10 +41,20 @@ def check_python() -> None:
             "macOS: brew install python@3.13 · Windows: winget install Python.Python.3.13\n"
             "Danach: make serve PYTHON=python3.13"
         )
+    wanted = WHEELHOUSE / "python"
+    found = ".".join(map(str, sys.version_info[:2]))
+    if wanted.exists() and (version := wanted.read_text().strip()) != found:
+        sys.exit(f"Dieses Archiv enthält Pakete für Python {version}, dies ist {found}.")
     try:
         import ensurepip  # noqa: F401 – Debian liefert es getrennt
     except ImportError:
         sys.exit("Das Modul venv fehlt. Debian/Ubuntu: sudo apt install python3-venv")
+
+
+def sources() -> list[str]:
+    """Sagt pip und uv, woher die Pakete kommen; ohne Ordner daneben aus dem Netz."""
+    folder = WHEELHOUSE / SYSTEMS.get(sys.platform, sys.platform)
+    return ["--no-index", "--find-links", str(folder)] if WHEELHOUSE.exists() else []
 
 
 def install(layer: str) -> None:
@@ -50,7 +63,8 @@ def install(layer: str) -> None:
         print("Umgebung .venv anlegen …", flush=True)
         venv.create(VENV, with_pip=True, clear=True)
         python = BIN / "python"
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-input", UV], check=True)
+        command = [python, "-m", "pip", "install", "--quiet", "--no-input", *sources(), UV]
+        subprocess.run(command, check=True)
     wanted = list(LAYERS)[: list(LAYERS).index(layer) + 1]
     # requirements.txt enthält requirements-book.txt: zweimal zu nennen schadet nicht.
     fill(VENV, [ROOT / LAYERS[name] for name in wanted], f"der Stufe „{layer}“")
@@ -64,12 +78,9 @@ def fill(environment: Path, locks: list[Path], what: str) -> None:
     variables = {**os.environ, "VIRTUAL_ENV": str(environment), "UV_PYTHON_DOWNLOADS": "never"}
     # Ohne vorübersetzte Dateien dauert jeder Import doppelt so lang.
     variables.pop("PYTHONDONTWRITEBYTECODE", None)
-    subprocess.run(
-        # --no-deps: der Lock ist vollständig, nichts soll darüber hinaus dazukommen.
-        [BIN / "uv", "pip", "install", "--no-deps", "--compile-bytecode", "--quiet", *files],
-        check=True,
-        env=variables,
-    )
+    # --no-deps: der Lock ist vollständig, nichts soll darüber hinaus dazukommen.
+    command = [BIN / "uv", "pip", "install", "--no-deps", "--compile-bytecode", "--quiet"]
+    subprocess.run([*command, *sources(), *files], check=True, env=variables)
     print(f"Fertig nach {time.monotonic() - started:.0f} s.", flush=True)
 
 

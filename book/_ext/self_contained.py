@@ -17,6 +17,7 @@ SCRIPTS_ON_DEMAND = {
     "clipboard.min.js": 'class="highlight',
     "copybutton.js": 'class="highlight',
     "design-tabs.js": "sd-tab-set",
+    "glossary.js": 'class="glossary-use',
     "togglebutton.js": "toggle",
 }
 # Vollbild, Randnotizen und eingebaute Skripte des Themes: hier ohne Aufgabe.

@@ -148,14 +148,14 @@ def replicas() -> dict[str, int]:
     return {name: states.get(name.upper(), 0) for name in ("running", "starting", "stopping")}
 
 
-def cpu_seconds() -> float:
-    """Summiert die Rechenzeit der Replikate; wer schon beendet ist, zählt nicht mehr."""
-    total = 0.0
+def cpu_seconds() -> dict[int, float]:
+    """Gibt die Rechenzeit je Prozess eines Replikats zurück; wer schon beendet ist, fehlt."""
+    seconds = {}
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error, IndexError):
             if process.cmdline()[0].startswith(f"ray::ServeReplica:{NAME}"):
-                total += sum(process.cpu_times()[:2])
-    return total
+                seconds[process.pid] = round(sum(process.cpu_times()[:2]), 2)
+    return seconds
 
 
 def watch(trace: Path | None) -> None:
@@ -165,7 +165,7 @@ def watch(trace: Path | None) -> None:
         while True:
             if f:
                 seconds = round(time.monotonic() - started, 2)
-                line = {"seconds": seconds, **replicas(), "cpu_seconds": round(cpu_seconds(), 2)}
+                line = {"seconds": seconds, **replicas(), "cpu_seconds": cpu_seconds()}
                 f.write(json.dumps(line) + "\n")
             time.sleep(TRACE_SECONDS)
 

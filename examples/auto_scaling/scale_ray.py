@@ -55,7 +55,13 @@ def segment(url: str, trace: Path, clients: int) -> dict:
     before = last(trace)
     counted = summary(run(url, SEGMENT_SECONDS, clients=clients, timeout=30))
     after = last(trace)
-    cores = (after["cpu_seconds"] - before["cpu_seconds"]) / (after["seconds"] - before["seconds"])
+    # Nur wer schon vorher lief: Ein startendes Replikat rechnet sekundenlang, ohne zu antworten.
+    used = sum(
+        seconds - before["cpu_seconds"][pid]
+        for pid, seconds in after["cpu_seconds"].items()
+        if pid in before["cpu_seconds"]
+    )
+    cores = used / (after["seconds"] - before["seconds"])
     kept = ("sent", "answered", "failed", "per_second", "median_ms")
     return {name: counted[name] for name in kept} | {"cores": round(cores, 3)}
 

@@ -18,7 +18,7 @@ import yaml
 import needs
 import process
 from contract import RAY, free_port, require_environment
-from examples.auto_scaling import cost, guard, kill_replica, simulate
+from examples.auto_scaling import cost, guard, kill_replica, scale_ray, simulate
 from examples.auto_scaling.simulate import Model, TraceError, explained, limited, wanted
 from examples.price_model.schema import EXAMPLE
 
@@ -238,6 +238,20 @@ def test_missing_autoscaler_is_one_german_line(cluster, tmp_path):
 
 
 # --- Ray Serve
+
+
+def test_starting_replica_does_not_count_as_work(monkeypatch):
+    lines = iter(
+        [
+            {"seconds": 10.0, "cpu_seconds": {"7": 5.0, "8": 1.0}},
+            {"seconds": 13.0, "cpu_seconds": {"7": 5.3, "9": 2.0}},
+        ]
+    )
+    monkeypatch.setattr(scale_ray, "last", lambda trace: next(lines))
+    monkeypatch.setattr(scale_ray, "run", lambda *_, **__: None)
+    answered = dict.fromkeys(("sent", "answered", "failed", "per_second", "median_ms"), 0)
+    monkeypatch.setattr(scale_ray, "summary", lambda _: answered)
+    assert scale_ray.segment("", Path(), 8)["cores"] == 0.1
 
 
 def start(port: int, *options: object, **variables: str) -> process.Service:
