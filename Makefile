@@ -13,6 +13,7 @@ CLASSROOM := $(patsubst examples/%/package-lock.json,.environments/%/node_module
 	$(patsubst %/image.txt,%/wheels/.complete,$(wildcard examples/*/image.txt))
 PORT ?= 8000
 PYTHON_IN_ROOM ?= 3.13
+FOLDER ?= notebooks
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
 # Kapitel mit eigenem Lock bekommen eine eigene Umgebung.
 ENVIRONMENTS := $(patsubst examples/%/requirements.txt,.environments/%/.ready,$(wildcard examples/*/requirements.txt))
@@ -24,7 +25,7 @@ export GRADIO_ANALYTICS_ENABLED := False
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help serve book slides classroom classroom-image classroom-hub classroom-bench lab model keras-model \
+.PHONY: help serve book slides classroom classroom-image classroom-hub classroom-bench lab model keras-model student course \
 	wheels test lint unit notebooks site save-notebooks bench museum figures lighthouse lock latest epub pdf \
 	soak shuffle audit sbom clean
 
@@ -42,9 +43,15 @@ slides: .venv/.book node_modules/reveal.js ## Aus jedem Notebook einen Foliensat
 	@PYTHONPATH=book/_ext $(BIN)/python tools/slides.py
 
 lab: .venv/.all model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## JupyterLab mit den Notebooks öffnen
-	@$(BIN)/jupyter lab --notebook-dir=notebooks
+	@$(BIN)/jupyter lab --notebook-dir=$(FOLDER)
 
-classroom: .venv/.all book model slides ## Ein Archiv für den Raum ohne Netz bauen und ausprobieren (PYTHON_IN_ROOM=3.12)
+student: .venv/.all model ## Die Fassung ohne Lösungen nach _build/student schreiben
+	@$(BIN)/python -m tools.student student
+
+course: .venv/.grading ## Einen Kurs für nbgrader nach _build/course schreiben
+	@$(BIN)/python -m tools.student course
+
+classroom: .venv/.all book model slides student ## Ein Archiv für den Raum ohne Netz bauen und ausprobieren (PYTHON_IN_ROOM=3.12)
 	@$(BIN)/python tools/classroom.py --python $(PYTHON_IN_ROOM)
 
 model: $(MODEL) ## Das Preismodell trainieren
@@ -158,7 +165,7 @@ sbom: .venv/.checks ## Stücklisten je Lock und je gebautem Image nach _build/sb
 	@$(BIN)/python tools/sbom.py
 
 lock: .venv/.book ## Die Locks aus den *.in neu auflösen
-	@for layer in "" -book -checks; do \
+	@for layer in "" -book -grading -checks; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11.5 --no-header --no-annotate \
 	    --override tools/overrides.txt $$([ -z "$$layer" ] || echo -c requirements.txt) \
 	    -o requirements$$layer.txt requirements$$layer.in || exit 1; done
@@ -189,7 +196,10 @@ clean: ## Alles Erzeugte löschen
 .venv/.all: requirements.txt .venv/.book
 	@$(PYTHON) tools/setup.py all && touch $@
 
-.venv/.checks: requirements-checks.txt .venv/.all
+.venv/.grading: requirements-grading.txt .venv/.all
+	@$(PYTHON) tools/setup.py grading && touch $@
+
+.venv/.checks: requirements-checks.txt requirements-grading.txt .venv/.all
 	@$(PYTHON) tools/setup.py checks && touch $@
 
 .environments/%/.ready: examples/%/requirements.txt | .venv/.book
