@@ -16,14 +16,6 @@ CHROMIUM = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Hält in einem Prozess, was Dienste teilt: eine Datei, im Vertrag eine Variante."""
-    for item in items:
-        variant = getattr(item, "callspec", None) and item.callspec.params.get("variant")
-        item.add_marker(pytest.mark.xdist_group(variant or item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def launcher(tmp_path_factory) -> Path:
     """Startet Chromium so, dass es Docker nicht bemerkt; Playwright verlangt dafür eine Datei."""

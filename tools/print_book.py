@@ -105,7 +105,7 @@ def draw_formulas(soup: BeautifulSoup, body: Tag) -> None:
 
 def draw_missing(soup: BeautifulSoup, page: str, body: Tag) -> None:
     """Zeichnet, was die Schrift nicht enthält; was sich nicht zeichnen lässt, bricht ab."""
-    known = set(get_font(str(FONTS / "DejaVuSans.ttf")).get_charmap()) | {10}
+    known = set(get_font(str(FONTS / "DejaVuSans.ttf")).get_charmap()) | {9, 10}
     for text in body.find_all(string=lambda text: not known.issuperset(map(ord, text))):
         missing = {letter for letter in text if ord(letter) not in known} - set(DRAWN)
         if missing:
