@@ -8,6 +8,7 @@ WHEELS := $(patsubst %/serving.txt,%/wheels/.complete,$(wildcard examples/docker
 	examples/compose_stack/registry/serving.txt))
 KERAS := examples/tensorflow_savedmodel/artifacts/metadata.json
 PORT ?= 8000
+PYTHON_IN_ROOM ?= 3.13
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
 # Kapitel mit eigenem Lock bekommen eine eigene Umgebung.
 ENVIRONMENTS := $(patsubst examples/%/requirements.txt,.environments/%/.ready,$(wildcard examples/*/requirements.txt))
@@ -19,8 +20,8 @@ export GRADIO_ANALYTICS_ENABLED := False
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help serve book slides lab model keras-model wheels test lint unit notebooks site save-notebooks bench museum \
-	figures lighthouse lock latest clean
+.PHONY: help serve book slides classroom lab model keras-model wheels test lint unit notebooks site save-notebooks bench museum \
+	figures lighthouse lock latest epub pdf clean
 
 help: ## Diese Übersicht
 	@echo "Modelle in Betrieb – Ziele:"
@@ -37,6 +38,9 @@ slides: .venv/.book node_modules/reveal.js ## Aus jedem Notebook einen Foliensat
 
 lab: .venv/.all model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## JupyterLab mit den Notebooks öffnen
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+classroom: .venv/.all book model slides ## Ein Archiv für den Raum ohne Netz bauen und ausprobieren (PYTHON_IN_ROOM=3.12)
+	@$(BIN)/python tools/classroom.py --python $(PYTHON_IN_ROOM)
 
 model: $(MODEL) ## Das Preismodell trainieren
 
@@ -108,6 +112,15 @@ lighthouse: .venv/.checks book node_modules/lighthouse ## Startseite mit Lightho
 
 latest: .venv/.all $(WHEELS) ## Alle Kapitel mit den neuesten Versionen prüfen (eines: NOTEBOOKS="notebooks/x.ipynb")
 	@$(BIN)/python tools/latest.py $(NOTEBOOKS)
+
+epub: .venv/.checks ## Das ganze Buch als EPUB nach _build/forms, geprüft mit epubcheck
+	@rm -rf _build/forms/_build
+	@$(BIN)/jupyter-book build . --path-output _build/forms --builder custom --custom-builder epub \
+		-W -n --keep-going --quiet
+	@$(BIN)/python tools/print_book.py epub
+
+pdf: epub ## Das ganze Buch als PDF nach _build/forms, gesetzt aus den Seiten des EPUB
+	@$(BIN)/python tools/print_book.py pdf
 
 lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	@for layer in "" -book -checks; do \

@@ -18,7 +18,7 @@ CHROMIUM = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Was Dienste und Ordner teilt, bleibt in einem Prozess: eine Datei, im Vertrag eine Variante."""
+    """Hält in einem Prozess, was Dienste teilt: eine Datei, im Vertrag eine Variante."""
     for item in items:
         variant = getattr(item, "callspec", None) and item.callspec.params.get("variant")
         item.add_marker(pytest.mark.xdist_group(variant or item.path.stem))

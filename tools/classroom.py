@@ -31,8 +31,8 @@ SYSTEMS = {
     ),
     "windows": ("x86_64-pc-windows-msvc", ["win_amd64"]),
 }
-# Was gebaut wird und mitkommt, obwohl Git es nicht kennt; der erste Eintrag muss da sein.
-BUILT = ["_build/html", "examples/price_model/artifacts", "_build/student", "_build/slides"]
+# Was gebaut wird und mitkommt, obwohl Git es nicht kennt.
+BUILT = ["_build/html", "_build/slides", "examples/price_model/artifacts"]
 LIMIT_BYTES = 3 * 1024**3
 TRIED = "notebooks/joblib_model.ipynb"
 
@@ -55,7 +55,8 @@ def download(system: str, python: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
         lock = Path(work) / "lock.txt"
-        wanted = {canonical(line.split("==")[0]): line for line in lock_for(platform, python, lock)}
+        pairs = (line.split("==") for line in lock_for(platform, python, lock))
+        wanted = {canonical(name): version for name, version in pairs}
         command = [
             sys.executable,
             "-m",
@@ -71,7 +72,7 @@ def download(system: str, python: str, folder: Path) -> None:
             sys.exit(f"Nicht alle Pakete für {system} gibt es fertig; der Grund steht darüber.")
     for wheel in folder.glob("*.whl"):
         name, version = wheel.name.split("-")[:2]
-        if wanted.get(canonical(name), "").split("==")[-1].split()[0:1] != [version]:
+        if wanted.get(canonical(name)) != version:
             wheel.unlink()
 
 
@@ -87,17 +88,20 @@ def contents() -> list[Path]:
     )
     paths = [ROOT / name for name in tracked.stdout.split("\0") if name]
     for folder in BUILT:
-        paths += sorted(path for path in (ROOT / folder).rglob("*") if path.is_file())
+        if not (ROOT / folder).is_dir():
+            sys.exit(f"Es fehlt {folder}. Abhilfe: make classroom baut es.")
+        paths += sorted((ROOT / folder).rglob("*"))
     return [path for path in paths if path.is_file() and "__pycache__" not in path.parts]
 
 
 def pack(wheelhouse: Path, archive: Path) -> int:
     """Schreibt das Archiv; steht es, dann ganz. Gibt seine Größe in Byte zurück."""
+    paths = contents()
     archive.parent.mkdir(parents=True, exist_ok=True)
     unfinished = archive.with_suffix(".tmp")
     with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as file:
         file.write(README, f"{TOP}/LIESMICH.md")
-        for path in contents():
+        for path in paths:
             file.write(path, f"{TOP}/{path.relative_to(ROOT).as_posix()}")
         for path in sorted(wheelhouse.rglob("*")):
             if path.is_file():

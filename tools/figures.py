@@ -35,10 +35,12 @@ def write(name: str, values: dict) -> None:
 
 def price_form(metadata: dict) -> str:
     """Gibt als JSON zurück, was der Preisrechner über Fragen und Modell wissen muss."""
-    from examples.price_model.schema import REASONS, Stone
+    from examples.price_model.predict import load_model
+    from examples.price_model.schema import EXAMPLE, REASONS, Stone
 
     content = {
         "model_version": metadata["model_version"],
+        "example_price_usd": round(load_model().predict([Stone(**EXAMPLE)])[0]),
         "schema": Stone.model_json_schema(),
         "ranges": metadata["ranges"],
         "reasons": {name: REASONS[name] for name in FORM_REASONS},

@@ -68,7 +68,7 @@ def add_addresses(
 
 def write_entry_files(app: Sphinx, exception: Exception | None) -> None:
     """Schreibt die Weiterleitung zur Startseite und, mit Adresse, sitemap.xml und robots.txt."""
-    if exception or app.builder.format != "html":
+    if exception or app.builder.name != "html":
         return
     out = Path(app.outdir)
     start = app.builder.get_target_uri(app.config.root_doc)

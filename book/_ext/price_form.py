@@ -33,7 +33,7 @@ SCRIPT = RUNTIME / "dist" / "ort.wasm.bundle.min.mjs"
 def collect_files(app: Sphinx) -> None:
     """Legt ab, was der Browser auf Knopfdruck lädt, und merkt sich dessen Größe in Byte."""
     app.price_form_bytes = 0
-    if app.builder.format != "html" or not SCRIPT.exists():
+    if app.builder.name != "html" or not SCRIPT.exists():
         return
     folder = Path(app.outdir) / "lib" / "price_form"
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,11 +56,16 @@ class PriceForm(SphinxDirective):
         # Fehlt eine Datei oder ist sie neuer als die Seite, entsteht die Seite neu.
         for path in (FORM, MODEL, RUNTIME / "package.json", Path(__file__)):
             self.env.note_dependency(str(path))
+        form = json.loads(FORM.read_text(encoding="utf-8"))
+        templates = self.env.app.builder.templates
+        if self.env.app.builder.name != "html":
+            # Ohne Browser: dieselben Angaben als Tabelle, mit dem Preis, den das Modell nennt.
+            html = templates.render("price-form-static.html", {"form": form, "german": german})
+            return [nodes.raw("", html, format="html")]
         size = self.env.app.price_form_bytes
         if not size and os.environ.get("CI"):
             raise ExtensionError("Dem Preisrechner fehlt das Rechenwerk. Abhilfe: npm installieren")
-        form = json.loads(FORM.read_text(encoding="utf-8"))
-        html = self.env.app.builder.templates.render(
+        html = templates.render(
             TEMPLATE,
             {
                 "form": form,

@@ -1,6 +1,7 @@
 """Seiten, die nichts Fremdes laden: kein Thebe, Formeln als MathML, eine Prüfung am Ende."""
 
 import re
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -67,7 +68,10 @@ def keep_used_scripts(
 def write_math(translator: HTML5Translator, node: nodes.math | nodes.math_block) -> None:
     """Schreibt eine Formel als MathML: ohne Skript, ohne Schrift, lesbar für Vorleseprogramme."""
     block = isinstance(node, nodes.math_block)
-    mathml = tex2mathml(node.astext(), as_block=block)
+    tex = " ".join(node.astext().split())
+    # Für Lesegeräte ohne MathML und für `make pdf`.
+    alternative = f'<math alttext="{escape(tex, quote=True)}"'
+    mathml = tex2mathml(tex, as_block=block).replace("<math", alternative, 1)
     translator.body.append(f'<div class="math">{mathml}</div>\n' if block else mathml)
     raise nodes.SkipNode
 
@@ -104,7 +108,7 @@ class Loads(HTMLParser):
 
 def refuse_foreign(app: Sphinx, exception: Exception | None) -> None:
     """Bricht den Bau ab, wenn eine Seite oder ein Stil etwas von einem fremden Server lädt."""
-    if exception or app.builder.format != "html":
+    if exception or app.builder.name != "html":
         return
     out = Path(app.outdir)
     problems = []

@@ -98,6 +98,8 @@ def link_bundle(
     app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
 ) -> None:
     """Nimmt die einzelnen Stile aus der Seite; webpack-macros.html verweist auf den gemeinsamen."""
+    if app.builder.name != "html":
+        return
     listed = {Path(sheet).name for sheet in SHEETS if "*" not in sheet} | UNUSED
     foreign = []
     for sheet in context["css_files"]:
@@ -113,7 +115,7 @@ def link_bundle(
 
 def write_bundle(app: Sphinx, exception: Exception | None) -> None:
     """Schreibt den gemeinsamen Stil."""
-    if exception or app.builder.format != "html":
+    if exception or app.builder.name != "html":
         return
     out = Path(app.outdir)
     for template in out.glob("_static/*.html"):

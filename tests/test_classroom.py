@@ -1,0 +1,133 @@
+"""Das Archiv für den Raum ohne Netz: vollständig, auspackbar, ohne Netz einzurichten."""
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import classroom
+import setup
+from run_nbval import without_network
+
+ROOT = Path(__file__).resolve().parent.parent
+SYSTEM = setup.SYSTEMS.get(sys.platform, sys.platform)
+VERSION = ".".join(map(str, sys.version_info[:2]))
+
+
+def wheel(folder: Path, name: str = "kreide", version: str = "1.0") -> Path:
+    """Legt ein winziges Rad in einen Ordner."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, info = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr(f"{name}.py", "farbe = 'weiß'\n")
+        file.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        file.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        file.writestr(f"{info}/RECORD", "")
+    return path
+
+
+@pytest.fixture
+def room(tmp_path) -> Path:
+    """Ein ausgepacktes Archiv mit einem einzigen Paket."""
+    (tmp_path / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "setup.py", tmp_path / "tools")
+    (tmp_path / "requirements-book.txt").write_text("kreide==1.0\n")
+    wheel(tmp_path / "wheelhouse" / SYSTEM)
+    (tmp_path / "wheelhouse" / "python").write_text(f"{VERSION}\n")
+    return tmp_path
+
+
+def set_up(room: Path) -> subprocess.CompletedProcess:
+    command = [*without_network(), sys.executable, "tools/setup.py", "book"]
+    # Ein Verzeichnis, das diesem Rechner bekannt ist, gibt es im Raum nicht.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "UV_"))}
+    return subprocess.run(command, cwd=room, capture_output=True, encoding="utf-8", env=environment)
+
+
+def test_packages_come_from_the_archive(room):
+    # Das Rad von uv ist 20 MB groß; hier genügt das Programm dieser Umgebung.
+    venv.create(room / ".venv", with_pip=False)
+    shutil.copy(setup.BIN / "uv", room / ".venv" / setup.SCRIPTS / "uv")
+    done = set_up(room)
+    assert done.returncode == 0, done.stderr
+    python = room / ".venv" / setup.SCRIPTS / "python"
+    found = subprocess.run(
+        [python, "-c", "import kreide; print(kreide.farbe)"], capture_output=True
+    )
+    assert found.stdout.decode().strip() == "weiß"
+
+
+def test_missing_package_is_not_fetched_from_elsewhere(room):
+    venv.create(room / ".venv", with_pip=False)
+    shutil.copy(setup.BIN / "uv", room / ".venv" / setup.SCRIPTS / "uv")
+    (room / "requirements-book.txt").write_text("kreide==1.0\ntafel==2.0\n")
+    done = set_up(room)
+    assert done.returncode == 1 and "tafel" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_other_python_is_named_before_anything_happens(room):
+    (room / "wheelhouse" / "python").write_text("3.99\n")
+    done = set_up(room)
+    assert done.returncode == 1 and "Python 3.99" in done.stderr and VERSION in done.stderr
+    assert not (room / ".venv").exists()
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """Ein Projekt mit einer Datei in Git und dem, was gebaut wird."""
+    tree = tmp_path / "projekt"
+    for name in ("notebooks/a.ipynb", *(f"{folder}/datei" for folder in classroom.BUILT)):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text("Inhalt")
+    (tree / ".env").write_text("nicht in Git")
+    for command in (["init", "--quiet"], ["add", "notebooks"]):
+        subprocess.run(["git", *command], cwd=tree, check=True)
+    monkeypatch.setattr(classroom, "ROOT", tree)
+    return tree
+
+
+def test_archive_holds_what_git_knows_and_what_was_built(project, tmp_path):
+    wheel(tmp_path / "wheelhouse" / "linux")
+    archive = tmp_path / "fertig" / "klasse.zip"
+    size = classroom.pack(tmp_path / "wheelhouse", archive)
+    with zipfile.ZipFile(archive) as file:
+        names = {name.removeprefix(f"{classroom.TOP}/") for name in file.namelist()}
+    assert names == {
+        "LIESMICH.md",
+        "notebooks/a.ipynb",
+        "wheelhouse/linux/kreide-1.0-py3-none-any.whl",
+        *(f"{folder}/datei" for folder in classroom.BUILT),
+    }
+    assert size == archive.stat().st_size and [archive] == list(archive.parent.iterdir())
+
+
+@pytest.mark.parametrize("folder", classroom.BUILT)
+def test_what_was_not_built_is_named(project, tmp_path, folder):
+    shutil.rmtree(project / folder)
+    with pytest.raises(SystemExit, match=folder):
+        classroom.pack(tmp_path / "wheelhouse", tmp_path / "klasse.zip")
+    assert not (tmp_path / "klasse.zip").exists()
+
+
+def test_wheels_that_left_the_lock_leave_the_archive(tmp_path, monkeypatch):
+    kept, older, gone = (wheel(tmp_path, *what) for what in (("Die_Kreide",), ("x", "1"), ("y",)))
+    lock = ["die-kreide==1.0", "x==2"]
+    monkeypatch.setattr(classroom, "lock_for", lambda *_: lock)
+    monkeypatch.setattr(subprocess, "run", lambda *_: subprocess.CompletedProcess([], 0))
+    classroom.download("linux", "3.13", tmp_path)
+    assert kept.exists() and not older.exists() and not gone.exists()
+
+
+def test_unusable_version_is_one_german_line():
+    command = [sys.executable, "tools/classroom.py", "--python", "2.7"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 1 and done.stderr.startswith("Python 2.7 passt nicht")
