@@ -36,6 +36,8 @@ def chapters(root: Path) -> list[Chapter]:
     for part in toc["parts"]:
         for page in part["chapters"]:
             for entry in page.get("sections", []):
+                if not entry["file"].startswith("notebooks/"):
+                    continue  # die Seiten zur Lehre
                 notebook = json.loads((root / f"{entry['file']}.ipynb").read_text(encoding="utf-8"))
                 first = "".join(notebook["cells"][0]["source"])
                 metadata = notebook["metadata"]
