@@ -1,10 +1,12 @@
 """Ein Aussehen: Diagramme aus einem Satz, Farben mit Gegenstück und Kontrast in beiden Schemata."""
 
+import json
 import re
 import sys
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
+import yaml
 
 from texts import ROOT
 
@@ -65,9 +67,9 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["html[data-theme]", 'html[data-theme="dark"]'])
 def test_text_stands_out_on_every_ground(scheme):
-    block = re.search(rf'html\[data-theme="{scheme}"\] {{(.*?)}}', CSS, re.DOTALL)[1]
+    block = re.search(rf"{re.escape(scheme)} {{(.*?)}}", CSS, re.DOTALL)[1]
     colours = dict(re.findall(r"--([\w-]+): (#\w+);", block))
     texts = ("pst-color-text-base", "pst-color-text-muted", "pst-color-primary", "problem")
     grounds = ("pst-color-background", "pst-color-surface", "soft", "problem-soft")
@@ -88,3 +90,30 @@ def test_drawing_has_own_names_and_the_text_of_the_page():
     assert 'aria-label="Ein &quot;Bild&quot; &amp; mehr"' in html
     assert 'id="process-a"' in html and "url(#process-a)" in html and "url(#a)" not in html
     assert "<title" not in html and "<desc" not in html
+
+
+def pages(entries: list[dict]) -> list[str]:
+    """Alle Seiten in der Reihenfolge, in der sie sich blättern lassen."""
+    found = []
+    for entry in entries:
+        found += [entry["file"], *pages(entry.get("sections", []))]
+    return found
+
+
+def test_summaries_lead_where_the_next_button_leads():
+    parts = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["parts"]
+    chapters = next(part["chapters"] for part in parts if part["caption"] == "Kapitel")
+    wrong = []
+    for page, following in pairwise(pages(chapters)):
+        notebook = ROOT / f"{page}.ipynb"
+        if not notebook.exists():
+            continue
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        summary = next(
+            text for cell in cells if "## Zusammenfassung" in (text := "".join(cell["source"]))
+        )
+        name = following.rpartition("/")[2]
+        link = f"{name}.ipynb" if following.startswith("notebooks/") else f"../{following}.md"
+        if f"]({link})" not in summary.strip().splitlines()[-1]:
+            wrong.append(f"{page}: weiter geht es mit {link}")
+    assert not wrong, "\n".join(wrong)

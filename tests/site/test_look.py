@@ -14,6 +14,7 @@ FACTS = """() => {
     sizes: all(".diagram text").map(size),
     white: all(".diagram rect").filter(white).length,
     images: all('.bd-article img[src$=".svg"]').length,
+    shrunk: all("div.cell_output img").filter((image) => !image.closest("a, .picture")).length,
     cut: all(".prev-next-area a").filter(cut).map((link) => link.textContent.trim()),
     tips: tips.filter((use) => use.closest(".quiz, dl.stamp, .sd-card"))
       .map((use) => use.firstChild.textContent),
@@ -44,6 +45,8 @@ def test_phone_shows_diagrams_links_and_terms_whole(phone, toc_pages, base_url):
             problems.append(f"{name}: {facts['white']} weiße Flächen im dunklen Schema")
         if facts["images"]:
             problems.append(f"{name}: ein Diagramm ist Bild geblieben")
+        if facts["shrunk"]:
+            problems.append(f"{name}: {facts['shrunk']} Abbildungen weder rollbar noch verlinkt")
         problems += [f"{name}: Fußnavigation abgeschnitten: {text}" for text in facts["cut"]]
         problems += [f"{name}: Hinweis an falscher Stelle: {text}" for text in facts["tips"]]
         # Ein Teil eines Namens ist nicht das Wort.
