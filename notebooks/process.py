@@ -33,7 +33,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LANGUAGES = {".py": "python", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".toml": "toml"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 GRACE_SECONDS = 5
-LOGS = tempfile.TemporaryDirectory(prefix="dienste-", ignore_cleanup_errors=True)
+# Nicht im Wächter: Er endet mit os._exit und ließe seinen Ordner liegen.
+if __name__ != "__main__":
+    LOGS = tempfile.TemporaryDirectory(prefix="dienste-", ignore_cleanup_errors=True)
 
 
 class ProcessError(RuntimeError):
@@ -202,4 +204,5 @@ def _guard(command: list[str]) -> int:
 
 if __name__ == "__main__":
     # Nicht sys.exit: Der Thread an der Pipe störte das Herunterfahren mit einer Meldung.
-    os._exit(_guard(sys.argv[1:]))
+    # Kein Code heißt: Der Thread hat das Ende des Dienstes zuerst gesehen.
+    os._exit(_guard(sys.argv[1:]) or 0)

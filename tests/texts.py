@@ -17,7 +17,7 @@ from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE-TEXT.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE-TEXT.md", "SECURITY.md")
 PYTHON = ("examples", "notebooks", "tools", "tests", "book/_ext")
 DRAWN = ("book/_static/**/*.svg", "book/_templates/**/*.html")
 # Das Schlusskapitel setzt die Beispiele der anderen zusammen und bringt keines mit.

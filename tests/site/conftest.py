@@ -1,5 +1,6 @@
 """Gemeinsames der Seitentests: das gebaute Buch, der lokale Server."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -36,11 +37,11 @@ def toc_pages() -> list[str]:
     return pages
 
 
-@pytest.fixture(scope="session")
-def base_url(site: Path) -> Iterator[str]:
-    """Adresse des lokalen Servers, der die Seite mit gzip und CSP ausliefert."""
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """Liefert einen Ordner mit gzip und CSP aus, wie `make serve`; gibt die Adresse zurück."""
     listener = site_server.bind(0)
-    server = uvicorn.Server(uvicorn.Config(site_server.build_app(site), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(site_server.build_app(folder), log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started and thread.is_alive():
@@ -49,3 +50,16 @@ def base_url(site: Path) -> Iterator[str]:
     server.should_exit = True
     thread.join(timeout=10)
     listener.close()
+
+
+@pytest.fixture(scope="session")
+def base_url(site: Path) -> Iterator[str]:
+    """Adresse des gebauten Buchs."""
+    with serving(site) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def serve_folder():
+    """Für Prüfungen, die anderes als das Buch ausliefern."""
+    return serving

@@ -5,16 +5,12 @@ import os
 import re
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 import needs
-from tools import site_server
 
 ROOT = Path(__file__).resolve().parents[2]
 SLUGS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -48,18 +44,10 @@ def slides(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(slides) -> Iterator[str]:
+def address(slides, serve_folder) -> Iterator[str]:
     """Adresse eines Servers mit derselben strengen CSP wie für das Buch."""
-    listener = site_server.bind(0)
-    server = uvicorn.Server(uvicorn.Config(site_server.build_app(slides), log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.02)
-    yield f"http://{site_server.HOST}:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(timeout=10)
-    listener.close()
+    with serve_folder(slides) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

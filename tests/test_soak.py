@@ -1,0 +1,136 @@
+"""Die Dauerlast wird rot, wenn sie soll: kleine Dienste mit je einem Fehler."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import contract
+import process
+import soak
+
+# Sekunden je Lauf; alle Dienste laufen nebeneinander.
+SECONDS = 6
+SERVICE = """
+import json, os, subprocess, sys, tempfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from examples.price_model.predict import load_model
+from examples.price_model.schema import InvalidStoneError, parse
+
+fault, model, kept = sys.argv[1], load_model("onnx"), []
+if fault == "litter":
+    tempfile.mkdtemp(prefix="vergessen-")
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.answer(200, {})
+
+    def do_POST(self):
+        if fault == "leak":
+            kept.append(bytearray(os.urandom(4_000_000)))
+        try:
+            body = self.rfile.read(min(max(int(self.headers["Content-Length"]), 0), 400_000))
+            question = json.loads(body)
+            if fault == "crash" and question == []:
+                os._exit(1)
+            if fault == "wrong" and isinstance(question, dict):
+                return self.answer(200, {"price_usd": 1.0, "model_version": "1"})
+            prices = model.predict(parse(question))
+            answers = [{"price_usd": price, "model_version": model.version} for price in prices]
+            self.answer(200, answers if isinstance(question, list) else answers[0])
+        except InvalidStoneError as error:
+            self.answer(500 if fault == "5xx" else 422, {"detail": error.problems})
+        except Exception:
+            self.answer(400, {"detail": []})
+
+    def answer(self, status, content):
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
+"""
+FAULTS = {
+    "leak": "Der Speicher wuchs",
+    "crash": "nimmt keine Verbindung mehr an|ConnectError",
+    "5xx": "Status 500",
+    "wrong": "Falscher Preis",
+    "litter": "liegt noch da: vergessen-",
+}
+
+
+@pytest.fixture(scope="module")
+def targets():
+    variants = {
+        fault: lambda fault=fault: contract.over_http(command_for(fault), timeout=60)
+        for fault in ("none", *FAULTS)
+    }
+    found, skipped = soak.soak(variants, SECONDS)
+    assert not skipped
+    return {target.name: target for target in found}
+
+
+def command_for(fault: str) -> list[str]:
+    """Startet den kleinen Dienst mit diesem Fehler; die Klammern im Code sind kein Platzhalter."""
+    return ["python", "-c", SERVICE.replace("{", "{{").replace("}", "}}"), fault, "{port}"]
+
+
+def test_service_without_a_fault_is_green(targets):
+    target = targets["none"]
+    assert not target.wrong
+    assert target.counts["beantwortet"] and target.counts["abgelehnt"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_is_found(targets, fault):
+    assert any(re.search(FAULTS[fault], problem) for problem in targets[fault].wrong), targets[
+        fault
+    ].wrong
+    assert targets[fault].counts["falsch"]
+    assert fault in soak.report([targets[fault]], SECONDS)
+
+
+def test_orphan_is_found():
+    # Der Wächter tötet, was zur Familie gehört; hier läuft eine Waise ohne ihn.
+    variables = os.environ | {soak.MARK: "waise"}
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(command, env=variables, stdin=subprocess.PIPE) as child:
+        assert soak.orphans("waise") and not soak.orphans("keine")
+        child.stdin.close()
+    assert not soak.orphans("waise")
+
+
+@pytest.mark.parametrize("value", ["viel", "0", "-1", "inf", "nan"])
+def test_bad_duration_is_named(monkeypatch, value):
+    monkeypatch.setenv("SOAK_SECONDS", value)
+    with pytest.raises(SystemExit, match="SOAK_SECONDS"):
+        soak.main()
+
+
+def test_unknown_variant_is_named(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["soak.py", "gibt_es_nicht"])
+    with pytest.raises(SystemExit, match="gibt_es_nicht"):
+        soak.main()
+
+
+def test_guard_leaves_no_folder(tmp_path):
+    port = contract.free_port()
+    url = f"http://127.0.0.1:{port}/"
+    before = set(Path(process.LOGS.name).parent.glob("dienste-*"))
+    command = ["python", "-m", "http.server", port, "--bind", "127.0.0.1"]
+    service = process.serve(command, url, env={"TMPDIR": str(tmp_path)})
+    service.stop()
+    assert "Traceback" not in service.log(50)
+    assert not list(tmp_path.iterdir()), "Der Wächter ließ einen Ordner liegen"
+    assert Path(process.LOGS.name) in before
