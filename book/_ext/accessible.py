@@ -13,6 +13,7 @@ from sphinx.errors import ExtensionError
 
 IMAGE_TYPES = {".png", ".jpg", ".jpeg", ".svg", ".webp", ".gif"}
 EMPTY_HEADER = re.compile(r"<th([^>]*)>\s*(?:<p>\s*</p>\s*)?</th>")
+OUTPUT_IMAGE = re.compile(r'(?<=<div class="cell_output docutils container">\n)(<img\b[^>]*>)')
 SCROLLING_TABLE = '<div class="pst-scrollable-table-container"'
 
 
@@ -49,6 +50,10 @@ def repair_markup(
     if context.get("body"):
         # pandas und MyST lassen die Kopfzelle über der ersten Spalte leer.
         body = EMPTY_HEADER.sub(r"<td\1></td>", context["body"])
+        # Auf dem Telefon rollt eine Abbildung, statt unlesbar zu werden.
+        body = OUTPUT_IMAGE.sub(
+            r'<div class="picture" tabindex="0" role="group" aria-label="Abbildung">\1</div>', body
+        )
         body = body.replace(SCROLLING_TABLE, f'{SCROLLING_TABLE} tabindex="0"')
         # Die Rolle, die docutils Quellen gibt, ist veraltet; ihre Liste verlangt Einträge.
         context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')

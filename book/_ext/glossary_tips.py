@@ -21,7 +21,10 @@ NEVER = (
     *(nodes.title, nodes.literal, nodes.literal_block, nodes.reference, nodes.term, nodes.raw),
     *(nodes.math, nodes.math_block, nodes.caption, nodes.rubric, nodes.citation, nodes.table),
 )
-NO_TIP = "book/anhang/"
+# Wer unterrichtet, kennt die Wörter, und eine Sitzung ist dort eine Doppelstunde.
+NO_TIP = ("book/anhang/", "book/lehre")
+# Ausgaben, der Stempel und Karten, die als Ganzes ein Verweis sind.
+NO_TIP_INSIDE = {"cell_output", "stamp", "sd-card"}
 
 
 def pattern(term: str, forms: list[str]) -> str:
@@ -63,8 +66,12 @@ def link(app: Sphinx, docname: str, entry: dict, text: str, number: int) -> list
 def usable(node: nodes.Node) -> bool:
     """Sagt, ob an dieser Stelle Fließtext steht."""
     while node is not None:
-        if isinstance(node, NEVER) or "cell_output" in getattr(node, "attributes", {}).get(
-            "classes", ()
+        classes = getattr(node, "attributes", {}).get("classes", ())
+        if isinstance(node, NEVER) or NO_TIP_INSIDE.intersection(classes):
+            return False
+        # Im Selbsttest führte der Klick auf eine Antwort sonst ins Glossar.
+        if isinstance(node, nodes.section) and any(
+            isinstance(part, nodes.raw) and '<form class="quiz"' in part.astext() for part in node
         ):
             return False
         node = node.parent

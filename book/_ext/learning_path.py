@@ -125,7 +125,7 @@ class LearningPath(SphinxDirective):
         def link(chapter: Chapter) -> str:
             return f"[{chapter.title.split(':')[0]}]({up}notebooks/{chapter.slug}.ipynb)"
 
-        lines = ["| Woche | Kapitel | Stunden |", "|---|---|---|"]
+        lines = ["| Woche | Kapitel | Stunden |", "|---|---|---:|"]
         for number, week in enumerate(plan, 1):
             total = hours(sum(chapter.minutes for chapter in week))
             lines.append(f"| {number} | {', '.join(map(link, week))} | {total} |")

@@ -74,7 +74,10 @@ def prune(css: str, used: set[str]) -> str:
             selectors = [
                 selector.strip()
                 for selector in re.split(r",(?![^()]*\))", head)
-                if {name.replace("\\", "") for name in NAME.findall(FUNCTION.sub("", selector))}
+                if {
+                    name.replace("\\", "")
+                    for name in NAME.findall(OPAQUE.sub("", FUNCTION.sub("", selector)))
+                }
                 <= used
             ]
             if selectors and body:
