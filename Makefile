@@ -7,8 +7,13 @@ MODEL := examples/price_model/artifacts/metadata.json
 WHEELS := $(patsubst %/serving.txt,%/wheels/.complete,$(wildcard examples/docker_image/serving.txt \
 	examples/compose_stack/registry/serving.txt))
 KERAS := examples/tensorflow_savedmodel/artifacts/metadata.json
+# Der Klassenserver: Proxy und Pakete seines Images.
+CLASSROOM := $(patsubst examples/%/package-lock.json,.environments/%/node_modules/.package-lock.json,\
+	$(wildcard examples/*/package-lock.json)) \
+	$(patsubst %/image.txt,%/wheels/.complete,$(wildcard examples/*/image.txt))
 PORT ?= 8000
 PYTHON_IN_ROOM ?= 3.13
+FOLDER ?= notebooks
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
 # Kapitel mit eigenem Lock bekommen eine eigene Umgebung.
 ENVIRONMENTS := $(patsubst examples/%/requirements.txt,.environments/%/.ready,$(wildcard examples/*/requirements.txt))
@@ -20,8 +25,9 @@ export GRADIO_ANALYTICS_ENABLED := False
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help serve book slides classroom lab model keras-model wheels test lint unit notebooks site save-notebooks bench museum \
-	figures lighthouse lock latest epub pdf soak shuffle audit sbom clean
+.PHONY: help serve book slides classroom classroom-image classroom-hub classroom-bench lab model keras-model student course \
+	wheels test lint unit notebooks site save-notebooks bench museum figures lighthouse lock latest epub pdf \
+	soak shuffle audit sbom clean
 
 help: ## Diese Übersicht
 	@echo "Modelle in Betrieb – Ziele:"
@@ -37,9 +43,15 @@ slides: .venv/.book node_modules/reveal.js ## Aus jedem Notebook einen Foliensat
 	@PYTHONPATH=book/_ext $(BIN)/python tools/slides.py
 
 lab: .venv/.all model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## JupyterLab mit den Notebooks öffnen
-	@$(BIN)/jupyter lab --notebook-dir=notebooks
+	@$(BIN)/jupyter lab --notebook-dir=$(FOLDER)
 
-classroom: .venv/.all book model slides ## Ein Archiv für den Raum ohne Netz bauen und ausprobieren (PYTHON_IN_ROOM=3.12)
+student: .venv/.all model ## Die Fassung ohne Lösungen nach _build/student schreiben
+	@$(BIN)/python -m tools.student student
+
+course: .venv/.grading ## Einen Kurs für nbgrader nach _build/course schreiben
+	@$(BIN)/python -m tools.student course
+
+classroom: .venv/.all book model slides student ## Ein Archiv für den Raum ohne Netz bauen und ausprobieren (PYTHON_IN_ROOM=3.12)
 	@$(BIN)/python tools/classroom.py --python $(PYTHON_IN_ROOM)
 
 model: $(MODEL) ## Das Preismodell trainieren
@@ -62,6 +74,23 @@ examples/docker_image/wheels/.complete: examples/docker_image/sklearn.txt \
 examples/compose_stack/registry/wheels/.complete: examples/compose_stack/registry/serving.txt .venv/.book
 	@$(BIN)/python -m examples.compose_stack.registry download && touch $@
 
+examples/classroom_hub/wheels/.complete: examples/classroom_hub/image.txt .venv/.book
+	@$(BIN)/python -m examples.classroom_hub.build download && touch $@
+
+# Ohne npm bleibt der Proxy aus; die Tests sagen dann, was fehlt.
+.environments/%/node_modules/.package-lock.json: examples/%/package-lock.json .environments/%/.ready
+	@if command -v npm >/dev/null; then cp examples/$*/package.json $< .environments/$*/ && \
+	  $(NPM_CI) --prefix .environments/$* --fetch-retries=0 && touch $@ || true; fi
+
+classroom-image: .venv/.all model $(CLASSROOM) ## Das Image der Klasse bauen
+	@$(BIN)/python -m examples.classroom_hub.build
+
+classroom-hub: classroom-image ## Den Hub einer Klasse starten (book/anhang/klassenserver.md)
+	@.environments/classroom_hub/bin/python -m jupyterhub -f examples/classroom_hub/jupyterhub_config.py
+
+classroom-bench: .venv/.checks classroom-image ## Eine Klasse von 30 nachspielen und messen
+	@PYTHONPATH=notebooks:tools $(BIN)/python -m tests.benchmarks.classroom_hub
+
 test: .venv/.checks ## Alles prüfen, was auch CI prüft
 	@$(BIN)/python tools/run_gates.py lint model unit notebooks book site
 
@@ -69,7 +98,7 @@ lint: .venv/.checks ## Stil von Code und Notebooks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-unit: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
+unit: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) $(CLASSROOM) ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
 	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/site --ignore tests/benchmarks tests
 
 notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Alle Notebooks ausführen und mit ihren Ausgaben vergleichen
@@ -136,7 +165,7 @@ sbom: .venv/.checks ## Stücklisten je Lock und je gebautem Image nach _build/sb
 	@$(BIN)/python tools/sbom.py
 
 lock: .venv/.book ## Die Locks aus den *.in neu auflösen
-	@for layer in "" -book -checks; do \
+	@for layer in "" -book -grading -checks; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11.5 --no-header --no-annotate \
 	    --override tools/overrides.txt $$([ -z "$$layer" ] || echo -c requirements.txt) \
 	    -o requirements$$layer.txt requirements$$layer.in || exit 1; done
@@ -150,6 +179,9 @@ lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	  $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux \
 	    --no-header --no-annotate --generate-hashes \
 	    -c ../../requirements.txt -o $$name.txt $$name.in || exit 1; done
+	@cd examples/classroom_hub && $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11.5 \
+	  --python-platform linux --no-header --no-annotate --generate-hashes \
+	  -c ../../requirements.txt -c requirements.txt -o image.txt image.in
 	@cd examples/compose_stack/registry && $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 \
 	  --python-platform linux --no-header --no-annotate --generate-hashes --override overrides.txt \
 	  -c ../../../requirements.txt -o serving.txt serving.in
@@ -164,7 +196,10 @@ clean: ## Alles Erzeugte löschen
 .venv/.all: requirements.txt .venv/.book
 	@$(PYTHON) tools/setup.py all && touch $@
 
-.venv/.checks: requirements-checks.txt .venv/.all
+.venv/.grading: requirements-grading.txt .venv/.all
+	@$(PYTHON) tools/setup.py grading && touch $@
+
+.venv/.checks: requirements-checks.txt requirements-grading.txt .venv/.all
 	@$(PYTHON) tools/setup.py checks && touch $@
 
 .environments/%/.ready: examples/%/requirements.txt | .venv/.book

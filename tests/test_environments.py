@@ -176,8 +176,9 @@ def test_missing_environment_skips_the_contract_but_not_in_ci(monkeypatch):
 )
 def test_only_who_runs_notebooks_waits_for_environments(ready, target, needed):
     (ready / "requirements.txt").touch()
-    for name in ("requirements-book.txt", "requirements-checks.txt", "package-lock.json"):
-        (ready / name).touch()
+    for stage in ("book", "grading", "checks"):
+        (ready / f"requirements-{stage}.txt").touch()
+    (ready / "package-lock.json").touch()
     keras = ready / "examples" / "tensorflow_savedmodel"
     keras.mkdir(exist_ok=True)
     (keras / "train.py").touch()

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SLUG = "tiny_model"
 NOTEBOOK = f"notebooks/{SLUG}.ipynb"
 EXAMPLE = f"examples/{SLUG}/predict.py"
-WORDS = "tests/prose/words.txt"
+WORDS, ANSWERS = "tests/prose/words.txt", "tests/answers.yml"
 PYTEST = ("-m", "pytest", "-q", "-p", "no:schemathesis", "-p", "no:cacheprovider")
 COPIED = [
     "_config.yml",
@@ -73,6 +73,7 @@ if __name__ == "__main__":
 # Ende
 ''',
     f"tests/examples/test_{SLUG}.py": "",
+    ANSWERS: f"{SLUG}:\n  c17:\n    wrong: [doubled = 5602]\n    right: [doubled = 5600.0]\n",
     "tests/contract.py": f'\nVARIANTS = {{\n    "{SLUG}": None,\n}}\n',
     "CONTRIBUTING.md": "# Mitmachen\n\nDer Anfang ist `examples/<slug>/`.\n",
     "book/anhang/literatur.bib": "",
@@ -137,7 +138,17 @@ answer["price_usd"]""",
     "## Was ist seit 2023 anders?\n\nNichts.",
     "## Grenzen\n\nKeine.",
     "## Übung\n\nDen Preis verdoppeln.",
-    ("solution", "hide-cell", '2 * answer["price_usd"]'),
+    ("exercise", "doubled = None  # hier: verdoppeln"),
+    ("solution", "Lösung: mit zwei malnehmen."),
+    ("solution", "hide-cell", 'doubled = 2 * answer["price_usd"]'),
+    "Die Prüfung halbiert.",
+    (
+        "check",
+        "hide-input",
+        """assert doubled, "Noch nicht: Der Preis fehlt."
+assert doubled / 2 == answer["price_usd"], "Noch nicht: Die Hälfte ist ein anderer Preis."
+print("Gelöst: Der Preis ist verdoppelt.")""",
+    ),
     "## Selbsttest\n\n" + "\n".join(question(number) for number in (1, 2, 3)),
     "## Aufräumen\n\nNichts zu tun.",
     "## Zusammenfassung\n\nFertig.\nDie Versionen:",
@@ -160,11 +171,11 @@ def edit(tree: Path, name: str, old: str, new: str) -> None:
 
 def cells() -> list:
     for number, content in enumerate(CELLS):
-        if isinstance(content, str) and content.startswith(("#", "!")):
-            yield new_markdown_cell(content.strip(), id=f"c{number}")
-        else:
-            *tags, source = [content] if isinstance(content, str) else content
-            yield new_code_cell(source, id=f"c{number}", metadata={"tags": tags} if tags else {})
+        *tags, source = [content] if isinstance(content, str) else content
+        text = source.startswith(("#", "!", "Lösung", "Die Prüfung"))
+        make = new_markdown_cell if text else new_code_cell
+        metadata = {"tags": tags} if tags else {}
+        yield make(source.strip(), id=f"c{number}", metadata=metadata)
 
 
 def run(tree: Path, *command: str) -> subprocess.CompletedProcess:
@@ -230,11 +241,15 @@ VIOLATIONS = {
     "first_cell_says_what_and_why": lambda book, _: book.cells[0].update(source="# Nur ein Titel"),
     "a_picture_comes_first": lambda book, _: book.cells[1].update(source="Kein Bild."),
     "all_sections_are_there_in_order": lambda book, _: book.cells[10].update(source="Weg."),
-    "exercise_has_a_hidden_solution": lambda _, code: code[4].metadata.update(tags=["solution"]),
+    "exercise_has_a_hidden_solution": lambda _, code: code[5].metadata.update(tags=["solution"]),
+    "exercise_solution_and_check_follow_each_other": lambda _, code: code[6].metadata.pop("tags"),
+    "text_of_a_solution_is_marked": lambda book, _: book.cells[14].metadata.pop("tags"),
+    "check_speaks_german_and_has_wrong_answers": lambda _, code: code[6].update(source="assert 1"),
+    "nothing_needs_the_solution": lambda _, code: code[4].update(source="answered = None"),
     "self_test_explains_every_answer": lambda book, _: book.cells[-4].update(
         source=book.cells[-4].source.replace("Das Kapitel begründet es.", "", 1)
     ),
-    "last_cell_names_the_versions": lambda _, code: code[5].metadata.pop("tags"),
+    "last_cell_names_the_versions": lambda _, code: code[7].metadata.pop("tags"),
     "metadata_is_known": lambda book, _: book.metadata.update(author="Ada"),
     "file_is_written_as_saving_writes_it": lambda *_: None,
 }
@@ -357,6 +372,34 @@ def test_renamed_response_key_breaks_the_contract(tmp_path):
     chosen = "valid_question_gets and fastapi_service and example and not scikit"
     done = run(tmp_path, *PYTEST, "tests/test_contract.py", "-k", chosen)
     assert_red(done, r"fastapi_service-example", "KeyError: 'price_usd'")
+
+
+CARELESS = {
+    # Prüft nichts: gilt auch am Platzhalter.
+    "Platzhalter": ('assert doubled, \\"', 'assert True, \\"'),
+    # Nimmt jede Antwort an, die es gibt.
+    "falsch 1": ("assert doubled / 2 ==", "assert True or"),
+    # Vergleicht die Schreibweise statt der Sache.
+    "richtig 1": (
+        "assert doubled / 2",
+        "assert type(doubled) is int, 'Ganz!'\\nassert doubled / 2",
+    ),
+}
+
+
+def test_careless_checks_break_the_comparison(tree):
+    text, answers = (tree / NOTEBOOK).read_text("utf-8"), (tree / ANSWERS).read_text("utf-8")
+    for number, (old, new) in enumerate(CARELESS.values()):
+        write(tree, NOTEBOOK, text)
+        edit(tree, NOTEBOOK, old, new)
+        (tree / NOTEBOOK).rename(tree / f"notebooks/careless_{number}.ipynb")
+        answers += answers.splitlines(keepends=True)[0].replace(SLUG, f"careless_{number}")
+        answers += "".join((tree / ANSWERS).read_text("utf-8").splitlines(keepends=True)[1:])
+    write(tree, ANSWERS, answers)
+    places = [rf"FAILED .*careless_{n}.*Cell 6 \({name}\)" for n, name in enumerate(CARELESS)]
+    done = compare(tree)
+    assert_red(done, *places)
+    assert len(re.findall("^FAILED", done.stdout, re.MULTILINE)) == len(CARELESS)
 
 
 def test_changed_docstring_breaks_the_notebook_that_shows_it(tree):

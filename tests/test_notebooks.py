@@ -1,6 +1,7 @@
 """Was jedes Notebook einhält, ohne es auszuführen; den Rest prüft `make notebooks`."""
 
 import ast
+import builtins
 import re
 from collections import Counter
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import quiz
+import yaml
 
 from texts import WITHOUT_EXAMPLE
 from tools.run_nbval import REQUIREMENTS
@@ -15,9 +17,11 @@ from tools.save_notebooks import digest, keeps_output, kernel, text
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+ANSWERS = yaml.safe_load((ROOT / "tests" / "answers.yml").read_text(encoding="utf-8"))
 IGNORED, VERSIONS = "nbval-ignore-output", "versions"
 DEFINING = {"definition", "exercise", "solution"}
-TAGS = DEFINING | {IGNORED, VERSIONS, "raises-exception", "hide-cell", "hide-input", "hide-output"}
+TAGS = DEFINING | {IGNORED, VERSIONS, "check", "raises-exception"}
+TAGS |= {"hide-cell", "hide-input", "hide-output"}
 MAX_CODE_LINES, MAX_OUTPUT_LINES = 10, 30
 MIN_EXPLANATION = 40
 SECTIONS = [
@@ -280,6 +284,77 @@ def test_exercise_has_a_hidden_solution(code):
     complain(
         [f"{name}: hide-cell fehlt" for name, marked in solutions if "hide-cell" not in marked]
     )
+
+
+def role(cell) -> str:
+    """Ein Buchstabe: Übung, Lösung, Prüfung (`check`), Text der Lösung, anderer Text, Rest."""
+    if cell.cell_type == "markdown":
+        return "t" if "solution" in tags(cell) else "m"
+    return next((tag[0] for tag in ("exercise", "solution", "check") if tag in tags(cell)), "x")
+
+
+def test_exercise_solution_and_check_follow_each_other(notebook):
+    roles = "".join(map(role, notebook.cells))
+    # Zwischen Übung und Prüfung bleibt der Satz vor der Prüfzelle; alles andere ist Lösung, und
+    # die Fassung für Studierende lässt es weg.
+    exercise = r"e[st]*s[st]*mct?"
+    left = re.sub(exercise, "", roles)
+    assert re.search(exercise, roles) and not set(left) & set("estc"), (
+        f"Auf die Übung folgen Lösung, ein Satz und eine Prüfung (esmc); gefunden: {roles}"
+    )
+
+
+def test_text_of_a_solution_is_marked(notebook):
+    complain(
+        [
+            f"Zelle „{cell.id}“: Wer mit „Lösung“ beginnt, braucht die Markierung solution"
+            for cell in notebook.cells
+            if cell.source.startswith("Lösung") and "solution" not in tags(cell)
+        ]
+    )
+
+
+def test_check_speaks_german_and_has_wrong_answers(path, code):
+    problems = []
+    for name, cell, marked in code:
+        if "check" not in marked:
+            continue
+        if "hide-input" not in marked:
+            problems.append(f"{name}: hide-input fehlt, sonst verrät sie die Lösung")
+        for node in ast.walk(tree(cell)):
+            if isinstance(node, ast.Assert) and "Noch nicht: " not in ast.unparse(node.msg or node):
+                problems.append(f"{name}: einem assert fehlt „Noch nicht: …“")
+        if not ANSWERS.get(path.stem, {}).get(cell.id, {}).get("wrong"):
+            problems.append(f"{name}: Falsche Antworten zu {cell.id} fehlen in tests/answers.yml")
+    complain(problems)
+
+
+def names(cell) -> tuple[set[str], set[str]]:
+    """Namen, die eine Zelle liest, und solche, die sie selbst bindet."""
+    read, bound = set(), set()
+    for node in ast.walk(tree(cell)):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            bound.add(node.name)
+    return read - set(dir(builtins)), bound
+
+
+def test_nothing_needs_the_solution(code):
+    # Wer die Übung offen lässt, soll trotzdem bis zum Aufräumen kommen.
+    problems, known = [], set()
+    for name, cell, marked in code:
+        if "solution" not in marked:
+            read, bound = names(cell)
+            known |= bound
+            problems += [f"{name} braucht aus der Lösung {missing}" for missing in read - known]
+    complain(sorted(problems))
 
 
 def self_test(notebook) -> list[tuple[str, list[quiz.Answer]]]:

@@ -32,7 +32,7 @@ SYSTEMS = {
     "windows": ("x86_64-pc-windows-msvc", ["win_amd64"]),
 }
 # Was gebaut wird und mitkommt, obwohl Git es nicht kennt.
-BUILT = ["_build/html", "_build/slides", "examples/price_model/artifacts"]
+BUILT = ["_build/html", "_build/slides", "_build/student", "examples/price_model/artifacts"]
 LIMIT_BYTES = 3 * 1024**3
 TRIED = "notebooks/joblib_model.ipynb"
 

@@ -1,6 +1,6 @@
-"""Umgebungen einrichten: python tools/setup.py book | all | checks | <Kapitel>.
+"""Umgebungen einrichten: python tools/setup.py book | all | grading | checks | <Kapitel>.
 
-Die drei Stufen liegen in .venv. Ein Kapitel mit eigener requirements.txt, weil deren Pakete
+Die vier Stufen liegen in .venv. Ein Kapitel mit eigener requirements.txt, weil deren Pakete
 groß sind oder nicht zum gemeinsamen Lock passen, bekommt .environments/<Kapitel>.
 Braucht nur die Standardbibliothek und läuft auf Linux, macOS und Windows.
 """
@@ -22,6 +22,7 @@ UV = "uv==0.13.9"
 LAYERS = {
     "book": "requirements-book.txt",
     "all": "requirements.txt",
+    "grading": "requirements-grading.txt",
     "checks": "requirements-checks.txt",
 }
 OLDEST, NEWEST = (3, 11, 5), (3, 13)

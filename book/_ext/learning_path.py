@@ -1,11 +1,10 @@
 """Direktive {learning-path}: ein Plan in Wochen aus Dauern und Voraussetzungen der Notebooks."""
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
+from chapters import read, sections
 from docutils import nodes
 from docutils.statemachine import StringList
 from measured import german
@@ -14,7 +13,6 @@ from sphinx.util.docutils import SphinxDirective
 
 # So viel Zeit hat eine Woche, wenn ausgewählt werden muss.
 WEEK_MINUTES = 180
-PREREQUISITES = re.compile(r"\*\*Voraussetzungen:\*\*(.*?)\n\n", re.DOTALL)
 
 
 @dataclass
@@ -32,20 +30,14 @@ class Chapter:
 def chapters(root: Path) -> list[Chapter]:
     """Liest alle Notebooks in der Reihenfolge von _toc.yml."""
     found, texts = [], {}
-    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
-    for part in toc["parts"]:
-        for page in part["chapters"]:
-            for entry in page.get("sections", []):
-                notebook = json.loads((root / f"{entry['file']}.ipynb").read_text(encoding="utf-8"))
-                first = "".join(notebook["cells"][0]["source"])
-                metadata = notebook["metadata"]
-                slug = Path(entry["file"]).name
-                title = first.splitlines()[0].removeprefix("# ")
-                minutes = int(re.search(r"\*\*Dauer:\*\* etwa (\d+) Minuten", first)[1])
-                bare = not metadata.get("requires") and not metadata.get("environment")
-                found.append(Chapter(slug, page["file"], title, minutes, bare))
-                # Was „hilfreich“ ist, ist keine Voraussetzung.
-                texts[slug] = PREREQUISITES.search(first)[1].split("hilfreich")[0]
+    for page, slugs in sections(root / "_toc.yml").items():
+        for slug in slugs:
+            notebook = read(root / "notebooks" / f"{slug}.ipynb")
+            bare = not {"requires", "environment"} & set(notebook.metadata)
+            section = f"book/{page}"
+            found.append(Chapter(slug, section, notebook.title, notebook.minutes, bare))
+            # Was „hilfreich“ ist, ist keine Voraussetzung.
+            texts[slug] = notebook.prerequisites.split("hilfreich")[0]
     for chapter in found:
         text = texts[chapter.slug]
         named = re.findall(r"Kapitel (\w[\w/&-]*)", text)

@@ -38,7 +38,7 @@ def built_slides() -> bool:
 
 def add_slides(app: Sphinx, exception: Exception | None) -> None:
     """Legt die Folien neben die Seiten, vor den Prüfungen aller Seiten."""
-    if exception or app.builder.format != "html":
+    if exception or app.builder.name != "html":
         return
     target = Path(app.outdir) / "slides"
     shutil.rmtree(target, ignore_errors=True)
@@ -48,7 +48,7 @@ def add_slides(app: Sphinx, exception: Exception | None) -> None:
 
 def note_slides(app: Sphinx) -> None:
     """Merkt sich für alle Direktiven, ob es Folien gibt."""
-    app.slides = built_slides()
+    app.slides = app.builder.name == "html" and built_slides()
 
 
 def relink(text: str, up: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 WHEELS = FOLDER / "wheels"
-PYTHON = "3.11"  # wie das Basisimage
+PYTHON = "3.11.5"  # Nebenversion des Basisimages, kleinste des Buches
 # So heißt der Prozessor bei pip; Docker Desktop baut für den des Rechners.
 MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 

@@ -11,7 +11,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 import numpy as np
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 
 from examples.price_model.data import load_diamonds
 from examples.price_model.predict import load_metadata, load_model
@@ -206,6 +208,11 @@ async def ready() -> dict[str, str]:
     return {"status": "ready"}
 
 
+async def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
+    """Lehnt ab, was keine Frage ist; FastAPI legte NaN bei und scheiterte daran mit 500."""
+    return JSONResponse({"detail": "Erwartet wird ein Objekt mit der Liste „data“."}, 422)
+
+
 app = gr.mount_gradio_app(
     service,
     demo,
@@ -216,5 +223,6 @@ app = gr.mount_gradio_app(
     footer_links=[],  # die Seiten dahinter sind englisch
     run_history=False,  # kein Verlauf im Browser eines gemeinsamen Rechners
     show_error=False,  # ein unerwarteter Fehler verrät nichts; ein gr.Error erscheint trotzdem
+    app_kwargs={"exception_handlers": {RequestValidationError: refuse}},
     max_file_size=1,  # sonst nähme der Server von jedem beliebig große Dateien an
 )

@@ -107,6 +107,12 @@ def test_no_event_of_the_page_gives_a_price_for_nonsense(url, changes):
         assert "US-Dollar" not in done and "Traceback" not in done
 
 
+@pytest.mark.parametrize("body", ["[1]", "[Infinity]", '{"data": NaN}', '"data"', "{}"])
+def test_what_is_no_question_is_refused_not_broken(url, body):
+    response = httpx.post(f"{url}/gradio_api/call/predict", content=body, headers=JSON)
+    assert response.status_code == 422 and "data" in response.json()["detail"]
+
+
 def test_questions_asked_together_get_their_own_answers(url, price_of):
     questions = [stone(carat=round(0.3 + number / 20, 2)) for number in range(24)]
 

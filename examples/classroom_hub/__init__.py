@@ -1,0 +1,1 @@
+"""Ein JupyterHub für eine Klasse: ein Container je Person, auf einem Rechner."""

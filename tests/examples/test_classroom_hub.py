@@ -1,0 +1,281 @@
+"""Der Klassenserver: Personen stören einander nicht, und danach bleibt nichts übrig."""
+
+import asyncio
+import importlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+from collections.abc import Coroutine, Iterator
+
+import pytest
+import yaml
+
+import needs
+import process
+from examples.classroom_hub import build, remove, simulate
+
+HUB = process.ROOT / "examples" / "classroom_hub"
+ENVIRONMENT = process.ROOT / ".environments" / "classroom_hub"
+PROXY = ENVIRONMENT / "node_modules" / ".bin" / "configurable-http-proxy"
+NAME = "classroom-test"  # neben einer echten Klasse auf demselben Rechner
+# Ein Dienst auf einem festen Port, der sagt, wessen er ist.
+SERVICE = """
+import http.server, threading
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(b"{name}")
+    def log_message(self, *ignored): pass
+server = http.server.HTTPServer(("127.0.0.1", 8103), Answer)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+"""
+ASK = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8103').read().decode()"
+
+
+def together(*tasks: Coroutine) -> list:
+    """Führt alles gleichzeitig aus, wie in einer Klasse."""
+
+    async def all_of_them() -> list:
+        return await asyncio.gather(*tasks)
+
+    return LOOP.run_until_complete(all_of_them())
+
+
+# Eine Schleife für alle Tests: Die Verbindungen zu den Kernels hängen an ihr.
+LOOP = asyncio.new_event_loop()
+
+
+@pytest.fixture(scope="module")
+def variables(tmp_path_factory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("hub")
+    (folder / "people").write_text("lehre\nanna\nbela\n", encoding="utf-8")
+    return {
+        "CLASSROOM_NAME": NAME,
+        "CLASSROOM_USERS": str(folder / "people"),
+        "CLASSROOM_KEY": secrets.token_hex(16),
+        "CLASSROOM_STATE": str(folder / "state"),
+    }
+
+
+def passwords(variables: dict[str, str]) -> subprocess.CompletedProcess:
+    if not (ENVIRONMENT / ".ready").exists():
+        needs.skip_or_fail("Die Umgebung classroom_hub fehlt. Abhilfe: make test richtet sie ein")
+    return subprocess.run(
+        [ENVIRONMENT / "bin" / "python", "-m", "examples.classroom_hub.passwords"],
+        cwd=process.ROOT,
+        env=os.environ | variables,
+        capture_output=True,
+        encoding="utf-8",
+    )
+
+
+@pytest.fixture(scope="module")
+def hub(variables) -> Iterator[dict[str, str]]:
+    """Der laufende Hub; gibt die Kennwörter zurück."""
+    needs.tool("docker")
+    lines = passwords(variables).stdout.split()
+    if not PROXY.exists():
+        needs.skip_or_fail("configurable-http-proxy fehlt. Abhilfe: sudo apt install npm")
+    build.build()
+    remove.remove(NAME, files=True)
+    try:
+        command = ["python:classroom_hub", "-m", "jupyterhub", "-f", f"{HUB}/jupyterhub_config.py"]
+        service = process.serve(command, f"{simulate.HUB}/hub/health", 120, env=variables)
+        try:
+            yield dict(line.split(",") for line in lines)
+        finally:
+            service.stop()
+    finally:
+        remove.remove(NAME, files=True)
+
+
+@pytest.fixture(scope="module")
+def two(hub) -> Iterator[list[simulate.Person]]:
+    """Zwei Personen, angemeldet und mit offenem Notebook."""
+    people = [simulate.Person(name, hub[name]) for name in ("anna", "bela")]
+
+    async def arrive(person: simulate.Person) -> None:
+        await person.log_in()
+        await person.start_server()
+        await person.open_notebook("flask_service")
+
+    try:
+        together(*map(arrive, people))
+        yield people
+    finally:
+        together(*(person.leave() for person in people))
+
+
+def said(outputs: list[dict]) -> str:
+    return simulate.texts(outputs).get("result", "") or str(simulate.texts(outputs))
+
+
+def test_wrong_password_is_refused(hub):
+    async def attempt() -> None:
+        person = simulate.Person("anna", hub["bela"])
+        try:
+            with pytest.raises(simulate.PersonError, match=r"Anmeldung abgewiesen \(403\)"):
+                await person.log_in()
+        finally:
+            await person.leave()
+
+    together(attempt())
+
+
+def test_who_is_not_on_the_list_is_refused(hub, variables, tmp_path):
+    (tmp_path / "people").write_text("fremd\n", encoding="utf-8")
+    line = passwords(variables | {"CLASSROOM_USERS": str(tmp_path / "people")}).stdout.strip()
+
+    async def attempt() -> None:
+        person = simulate.Person(*line.split(","))
+        try:
+            with pytest.raises(simulate.PersonError, match=r"Anmeldung abgewiesen \(403\)"):
+                await person.log_in()
+        finally:
+            await person.leave()
+
+    together(attempt())
+
+
+def test_same_port_for_everybody(two):
+    together(*(person.execute(SERVICE.replace("{name}", person.name)) for person in two))
+    answers = together(*(person.execute(ASK) for person in two))
+    assert [said(answer) for answer in answers] == ["'anna'", "'bela'"]
+    with socket.socket() as probe:  # und auf dem Rechner selbst ist der Port frei
+        assert probe.connect_ex(("127.0.0.1", 8103)) != 0
+
+
+def test_files_of_others_are_out_of_sight(two):
+    anna, bela = two
+    write = "from pathlib import Path; Path('geheim.txt').write_text('meins')"
+    together(anna.execute(write))
+    (outputs,) = together(bela.execute("import os; sorted(os.listdir('/home'))"))
+    assert said(outputs) == "['student']"
+    (outputs,) = together(bela.execute("import os; 'geheim.txt' in os.listdir()"))
+    assert said(outputs) == "False"
+
+    async def read(reader: simulate.Person, owner: simulate.Person) -> int:
+        address = f"/user/{owner.name}/api/contents/geheim.txt"
+        return (await reader.client.get(address)).status_code
+
+    assert together(read(anna, anna), read(bela, anna)) == [200, 403]
+
+
+def test_course_is_read_only_and_own_copy_is_not(two):
+    # Der Kurs gehört root, und selbst wo jeder schreiben dürfte, ist das Image schreibgeschützt.
+    for path, reason in (
+        ("/opt/course/notebooks/process.py", "Permission denied"),
+        ("/var/tmp/x", "Read-only file system"),
+    ):
+        (outputs,) = together(two[0].execute(f"open('{path}', 'a')"))
+        assert reason in said(outputs)
+    (outputs,) = together(two[0].execute("open('process.py', 'a').writable()"))
+    assert said(outputs) == "True"
+
+
+def test_containers_reach_neither_each_other_nor_the_internet(two):
+    address = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}"
+    command = ["docker", "inspect", "--format", address, f"{NAME}-bela"]
+    other, host = process.output(command).split()
+    places = [(other, 8888), ("192.0.2.1", 80), (host, 8261)]
+    # Kurze Frist: Verworfene Pakete beantwortet niemand.
+    source = "import socket\nsocket.setdefaulttimeout(2)\n"
+    source += f"[socket.socket().connect_ex(place) for place in {places}]"
+    (outputs,) = together(two[0].execute(source))
+    neighbour, internet, hub = json.loads(said(outputs))
+    # 0 heißt verbunden, 111 abgelehnt: Auch dann kam das Paket an.
+    assert {neighbour, internet}.isdisjoint({0, 111}) and hub == 0
+
+
+def test_hungry_kernel_dies_and_the_other_goes_on(two):
+    anna, bela = two
+
+    async def eat() -> str:
+        with pytest.raises(simulate.PersonError) as failed:
+            await anna.execute("bytearray(2_000_000_000)\nimport time; time.sleep(60)")
+        return str(failed.value)
+
+    reason, outputs = together(eat(), bela.execute("import time; time.sleep(3); 6 * 7"))
+    assert reason == "Der Kernel starb: mehr Speicher verlangt als erlaubt?"
+    assert said(outputs) == "42"
+    # Der Container lebt noch, und derselbe Kernel ist neu gestartet wieder da.
+    (outputs,) = together(anna.execute("6 * 7"))
+    assert said(outputs) == "42"
+
+
+def test_nothing_is_left_but_the_files(two):
+    together(*(person.leave() for person in two))
+    for person in two:
+        person.kernel = person.token = ""  # gegangen ist gegangen
+    found = remove.left(NAME)
+    assert found["container"] == []
+    assert found["volume"] == [f"{NAME}-anna", f"{NAME}-bela"]
+    remove.remove(NAME, files=True)
+    assert set(map(len, remove.left(NAME).values())) == {0}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("CLASSROOM_KEY", "kurz", "CLASSROOM_KEY fehlt oder hat weniger als 32 Zeichen."),
+        ("CLASSROOM_USERS", "fehlt", "CLASSROOM_USERS muss eine Datei nennen"),
+    ],
+)
+def test_bad_settings_are_named(variables, variable, value, message):
+    done = passwords(variables | {variable: value})
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("names", ["anna anna", "Anna", "anna-lena", ""])
+def test_bad_class_list_is_named(variables, tmp_path, names):
+    path = tmp_path / "people.txt"
+    path.write_text(names, encoding="utf-8")
+    done = passwords(variables | {"CLASSROOM_USERS": str(path)})
+    assert done.returncode == 1 and done.stderr.startswith("people.txt")
+
+
+def test_summary_counts_what_failed():
+    rows = [
+        {
+            "name": "a",
+            "failure": None,
+            "ready_seconds": 2.0,
+            "chapter_seconds": 9.0,
+            "memory_mb": 5,
+        },
+        {"name": "b", "failure": "Kein Server", "memory_mb": 7},
+    ]
+    found = simulate.summary({"people": rows, "total_seconds": 3, "memory_together_mb": 12})
+    assert found == {
+        "users": 2,
+        "ready_seconds": {"median": 2.0, "worst": 2.0},
+        "chapter_seconds": {"median": 9.0, "worst": 9.0},
+        "memory_mb": {"median": 6.0, "worst": 7},
+        "total_seconds": 3,
+        "memory_together_mb": 12,
+        "failed": 1,
+        "failures": {"Kein Server": 1},
+    }
+
+
+def kubernetes(name: str) -> dict:
+    return yaml.safe_load((HUB / "kubernetes" / name).read_text(encoding="utf-8"))
+
+
+def test_values_fit_the_schema_and_a_typo_does_not():
+    check = importlib.import_module("jsonschema").Draft7Validator(kubernetes("schema.yaml"))
+    values = kubernetes("values.yaml")
+    assert list(check.iter_errors(values)) == []
+    values["singleuser"]["memory"]["limits"] = values["singleuser"]["memory"].pop("limit")
+    values["cull"]["timeout"] = "eine Stunde"
+    assert len(list(check.iter_errors(values))) == 2
+
+
+def test_cluster_and_server_have_the_same_limits():
+    text = (HUB / "jupyterhub_config.py").read_text(encoding="utf-8")
+    user = kubernetes("values.yaml")["singleuser"]
+    assert f'mem_limit = "{user["memory"]["limit"]}"' in text
+    assert f"cpu_limit = {user['cpu']['limit']}" in text
+    for name, value in user["extraEnv"].items():
+        assert f'"{name}": "{value}"' in text
