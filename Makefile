@@ -136,8 +136,8 @@ node_modules/lighthouse: package-lock.json
 	@command -v npm >/dev/null || { echo "npm fehlt. Abhilfe: sudo apt install npm"; exit 1; }
 	@$(NPM_CI) && touch $@ node_modules/onnxruntime-web node_modules/reveal.js
 
-lighthouse: .venv/.checks book node_modules/lighthouse ## Startseite mit Lighthouse messen
-	@$(BIN)/python tools/lighthouse.py
+lighthouse: .venv/.checks book node_modules/lighthouse ## Alle Seiten mit Lighthouse messen, gut 20 Minuten (wenige: PAGES="book/index search")
+	@$(BIN)/python tools/lighthouse.py $(PAGES)
 
 latest: .venv/.all $(WHEELS) ## Alle Kapitel mit den neuesten Versionen prüfen (eines: NOTEBOOKS="notebooks/x.ipynb")
 	@$(BIN)/python tools/latest.py $(NOTEBOOKS)

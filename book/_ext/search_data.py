@@ -73,9 +73,13 @@ def write_search_data(app: Sphinx, exception: Exception | None) -> None:
                 "code": code_words(doctree, " ".join(text for _, _, text in parts)),
             }
         )
-    (Path(app.outdir) / "_static" / "search.json").write_text(
+    out = Path(app.outdir)
+    (out / "_static" / "search.json").write_text(
         json.dumps(pages, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
     )
+    # Das Verzeichnis und das Skript von Sphinx lädt keine Seite.
+    for name in ("searchindex.js", "_static/searchtools.js"):
+        (out / name).unlink(missing_ok=True)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

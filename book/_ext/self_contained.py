@@ -21,8 +21,14 @@ SCRIPTS_ON_DEMAND = {
     "glossary.js": 'class="glossary-use',
     "togglebutton.js": "toggle",
 }
-# Vollbild, Randnotizen und eingebaute Skripte des Themes: hier ohne Aufgabe.
-UNUSED_SCRIPTS = {"scripts/sphinx-book-theme.js"}
+# Hier ohne Aufgabe: Vollbild und Randnotizen des Themes, von Sphinx das Verzeichnis der
+# Domänen, Blättern mit Tasten und das Markieren von Fundwörtern, das die eigene Suche selbst tut.
+UNUSED_SCRIPTS = {
+    "doctools.js",
+    "scripts/sphinx-book-theme.js",
+    "sphinx_highlight.js",
+    "translations.js",
+}
 # Verweise, denen der Browser beim Laden der Seite nicht folgt.
 NOT_LOADED = {"canonical", "license", "author", "next", "prev", "search", "index", "help"}
 FOREIGN = re.compile(r"(?:https?:)?//", re.IGNORECASE)

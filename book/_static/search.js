@@ -47,7 +47,8 @@ async function prepare() {
       boostDocument: (number) => pages[number].weight,
     },
   });
-  index.addAll(pages.map((page, number) => ({
+  // In Häppchen, damit die Seite währenddessen auf Eingaben antwortet.
+  await index.addAllAsync(pages.map((page, number) => ({
     number,
     title: page.title,
     keywords: page.keywords,
@@ -56,7 +57,7 @@ async function prepare() {
     lead: page.sections[0][2].slice(0, LEAD),
     text: page.sections.map(([, , text]) => text).join(" "),
     code: page.code,
-  })));
+  })), { chunkSize: 2 });
   known = new Set(stems.values());
   return { pages, index };
 }

@@ -12,7 +12,8 @@ STATUS = "book/anhang/stand.html"
 EXTRA_PAGES = {"404", "index", "search"}
 SCRIPT = re.compile(r"<script[^>]*\bsrc=\"([^\"]+)")
 # Groß und hier ohne Aufgabe: Symbolschrift, Formelsatz, Widgets, Fernausführung.
-UNUSED = re.compile(r"fontawesome|mathjax|require|thebe", re.IGNORECASE)
+UNUSED = re.compile(r"fontawesome|mathjax|require|thebe|doctools|searchtools", re.IGNORECASE)
+RASTER = (".png", ".jpg", ".jpeg", ".gif")
 
 
 class Page(HTMLParser):
@@ -22,12 +23,15 @@ class Page(HTMLParser):
         super().__init__()
         self.links: list[str] = []
         self.targets: set[str] = set()
+        self.images: list[dict[str, str | None]] = []
         self.text: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
         if values.get("id"):
             self.targets.add(values["id"])
+        if tag == "img":
+            self.images.append(values)
         self.links += [values[name] for name in ("href", "src") if values.get(name)]
 
     def handle_data(self, data: str) -> None:
@@ -61,6 +65,41 @@ def test_pages_load_only_scripts_they_use(site, toc_pages):
         scripts = [Path(urlsplit(link).path).name for link in SCRIPT.findall(html)]
         assert not [script for script in scripts if UNUSED.search(script)], f"{name}: {scripts}"
         assert ("copybutton.js" in scripts) == ('class="highlight' in html), f"{name}: Kopierknopf"
+
+
+def test_images_are_small_and_leave_no_gap(site, toc_pages):
+    delivered = [path.relative_to(site).as_posix() for path in site.rglob("*")]
+    problems = [
+        name
+        for name in delivered
+        if name.lower().endswith(RASTER) and not name.startswith("slides/")
+    ]
+    for name in [*toc_pages, "search", "404"]:
+        images = parse(site / f"{name}.html").images
+        for image in images:
+            if not all((image.get(side) or "").isdigit() for side in ("width", "height")):
+                problems.append(f"{name}: {image['src']} ohne Breite und Höhe")
+            if image["src"].startswith("data:"):
+                problems.append(f"{name}: ein Bild steckt in der Seite")
+        own = [image for image in images if "logo__image" not in (image.get("class") or "")]
+        lazy = ["loading" in image for image in own]
+        if lazy != [number > 0 for number in range(len(own))]:
+            problems.append(f"{name}: nur das erste Bild wird sofort geladen, nicht {lazy}")
+    assert not problems, "\n".join(problems)
+
+
+def test_search_of_sphinx_is_not_delivered(site):
+    assert not (site / "searchindex.js").exists()
+    assert not (site / "_static" / "searchtools.js").exists()
+
+
+def test_code_marks_up_only_what_has_a_colour(site, toc_pages):
+    marked = [
+        name
+        for name in toc_pages
+        if '<span class="p">' in (site / f"{name}.html").read_text(encoding="utf-8")
+    ]
+    assert not marked, f"Auszeichnung ohne Farbe: {marked}"
 
 
 def test_notebooks_show_all_their_outputs(site, toc_pages):

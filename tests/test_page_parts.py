@@ -1,0 +1,45 @@
+"""Was den Seiten beim Bau abgenommen wird: unbenutzte Regeln im Stil, große Bilder."""
+
+import pytest
+import stylesheet
+from images import WebP, measure
+from PIL import Image
+from sphinx.errors import ExtensionError
+
+
+@pytest.mark.parametrize(
+    ("css", "kept"),
+    [
+        (".used{top:0}", ".used{top:0}"),
+        (".gone{top:0}", ""),
+        (".used .gone, .used{top:0}", ".used{top:0}"),
+        (".used:not(.gone, .too){top:0}", ".used:not(.gone, .too){top:0}"),
+        # Drei Klammern ineinander, mit Kommas auf jeder Ebene.
+        (
+            ".gone, .used:not(:is(.a, :has(.b:not(.c, .d))), .e) p{top:0}",
+            ".used:not(:is(.a, :has(.b:not(.c, .d))), .e) p{top:0}",
+        ),
+        ("@media print{.gone{top:0}.used{top:0}}", "@media print{.used{top:0}}"),
+    ],
+)
+def test_style_keeps_exactly_the_used_rules(css, kept):
+    assert stylesheet.prune(css, {"used"}) == kept
+
+
+def test_screenshot_becomes_webp_without_loss(tmp_path):
+    source, target = tmp_path / "shot.png", tmp_path / "shot.webp"
+    Image.effect_noise((60, 40), 50).convert("RGBA").save(source)
+    assert WebP.convert(None, str(source), str(target))
+    with Image.open(source) as before, Image.open(target) as after:
+        assert after.format == "WEBP"
+        assert before.tobytes() == after.convert("RGBA").tobytes()
+    assert measure(target) == (60, 40)
+
+
+def test_drawing_needs_a_view_box(tmp_path):
+    drawing = tmp_path / "drawing.svg"
+    drawing.write_text('<svg viewBox="0 0 800 250"></svg>', encoding="utf-8")
+    assert measure(drawing) == (800, 250)
+    drawing.write_text("<svg></svg>", encoding="utf-8")
+    with pytest.raises(ExtensionError, match="viewBox"):
+        measure(drawing)
