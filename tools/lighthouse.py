@@ -5,7 +5,7 @@ Angabe alle Seiten aus _toc.yml, die Suche und 404. Die Werte stehen danach in
 _build/lighthouse.json. Rückgabewert 1, wenn ein Wert unter seiner Grenze liegt.
 
 Das Tempo simuliert Lighthouse aus dem, was es auf diesem Rechner misst: Läuft daneben anderes,
-sinkt „performance“; die übrigen Werte hängen nicht davon ab.
+sinkt `performance`; die übrigen Werte hängen nicht davon ab.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Bilder: Rasterbilder als WebP, jedes mit fester Größe; weiter unten erst beim Hinrollen geladen.
+"""Bilder: Rasterbilder als WebP, jedes mit fester Größe; weiter unten erst bei Bedarf geladen.
 
 Notebooks und Quellen behalten ihre PNG-Dateien; umgewandelt wird nur für die Seite. Verlustfrei,
 weil die Bilder Bildschirme und Plots zeigen: Schrift bleibt scharf, und es spart gut die Hälfte.

@@ -22,7 +22,7 @@ SCRIPTS_ON_DEMAND = {
     "togglebutton.js": "toggle",
 }
 # Hier ohne Aufgabe: Vollbild und Randnotizen des Themes, von Sphinx das Verzeichnis der
-# Domänen, Blättern mit Tasten und das Markieren von Fundwörtern, das die eigene Suche selbst tut.
+# Domänen, Blättern mit Tasten und das Markieren gefundener Wörter, das die eigene Suche selbst tut.
 UNUSED_SCRIPTS = {
     "doctools.js",
     "scripts/sphinx-book-theme.js",

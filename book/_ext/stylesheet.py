@@ -64,7 +64,7 @@ def selectors(head: str) -> Iterator[tuple[str, set[str]]]:
 
     Was in :not(…) und Verwandten steht, zählt nicht: Es muss auf keiner Seite vorkommen.
     """
-    # In Attributselektoren ist "#0a6b63" eine Farbe und kein Name.
+    # In einem Selektor wie [fill="#0a6b63"] ist das eine Farbe und kein Name.
     masked, previous = OPAQUE.sub(lambda match: "_" * len(match.group()), head), ""
     while masked != previous:  # von innen nach außen, beliebig tief
         masked, previous = INNERMOST.sub(lambda match: "_" * len(match.group()), masked), masked

@@ -210,7 +210,7 @@ async def ready() -> dict[str, str]:
 
 async def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
     """Lehnt ab, was keine Frage ist; FastAPI legte NaN bei und scheiterte daran mit 500."""
-    return JSONResponse({"detail": "Erwartet wird ein Objekt mit der Liste „data“."}, 422)
+    return JSONResponse({"detail": "Erwartet wird ein Objekt mit der Liste `data`."}, 422)
 
 
 app = gr.mount_gradio_app(
