@@ -518,6 +518,8 @@ def parted(cells: list[dict]) -> list[tuple[str, list[dict]]]:
     """Teilt die Zellen in Abschnitte; eine Textzelle kann in zweien liegen."""
     found: list[tuple[str, list[dict]]] = [("", [])]
     for cell in cells:
+        if "solution" in tags(cell):
+            continue
         if cell["cell_type"] != "markdown":
             found[-1][1].append(cell)
             continue
@@ -542,11 +544,11 @@ def tasks(cells: list[dict]) -> list[tuple[list[str], str]]:
     """Die Aufgaben einer Übung als (Absätze, Platzhalter); Lösungen bleiben weg."""
     found, text = [], []
     for cell in cells:
-        if cell["cell_type"] == "markdown":
+        if "check" in tags(cell):
+            text = []  # der Satz davor sagt, was geprüft wird
+        elif cell["cell_type"] == "markdown":
             body = source(cell).removeprefix(f"## {EXERCISE}")
             parts = [part.strip() for part in re.split(r"\n\s*\n", body) if part.strip()]
-            if parts and parts[0].startswith("Lösung"):
-                parts = parts[1:]
             text += [part for part in parts if not part.startswith(("<", "|", "!"))]
         elif "exercise" in tags(cell):
             found.append((text, source(cell)))
