@@ -139,7 +139,7 @@ answer["price_usd"]""",
     "## Grenzen\n\nKeine.",
     "## Übung\n\nDen Preis verdoppeln.",
     ("exercise", "doubled = None  # hier: verdoppeln"),
-    ("solution", "Lösung: mit zwei malnehmen."),
+    ("solution", "Lösung: den Preis verdoppeln."),
     ("solution", "hide-cell", 'doubled = 2 * answer["price_usd"]'),
     "Die Prüfung halbiert.",
     (
