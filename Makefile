@@ -98,7 +98,7 @@ lint: .venv/.checks ## Stil von Code und Notebooks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-unit: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) $(CLASSROOM) ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
+unit: .venv/.checks node_modules/onnxruntime-web model $(ENVIRONMENTS) $(KERAS) $(WHEELS) $(CLASSROOM) ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
 	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/site --ignore tests/benchmarks tests
 
 notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Alle Notebooks ausführen und mit ihren Ausgaben vergleichen

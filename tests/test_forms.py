@@ -252,4 +252,4 @@ def test_publishing_builds_the_epub_before_the_site():
     text = (ROOT / ".github/workflows/publish.yml").read_text(encoding="utf-8")
     steps = yaml.safe_load(text)["jobs"]["build"]["steps"]
     runs = [step["run"] for step in steps if "run" in step]
-    assert runs.index("make epub") < runs.index("make book")
+    assert runs.index("make slides epub") < runs.index("make book")
