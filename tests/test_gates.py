@@ -514,6 +514,16 @@ def test_label_naming_a_program_nobody_calls_goes_red(tree):
     assert_red(language(tree), r"book/index\.md, Vermerk: Keine Prüfung ruft \['niemand'\] auf")
 
 
+def test_changed_page_is_built_again(tree):
+    assert build(tree).returncode == 0
+    page = tree / "book" / "index.md"
+    page.write_text(page.read_text(encoding="utf-8") + "\nEin neuer Satz.\n", encoding="utf-8")
+    done = build(tree)
+    assert done.returncode == 0, done.stdout
+    shown = (tree / "_build" / "html" / "book" / "index.html").read_text(encoding="utf-8")
+    assert "Ein neuer Satz." in shown
+
+
 def test_broken_link_breaks_the_build(tree):
     edit(tree, "book/index.md", "konzept.md", "konzepte.md")
     assert_red(build(tree), r"book/index\.md.*konzepte\.md")

@@ -68,7 +68,7 @@ class Chapter:
         if own or "environment" in self.metadata:
             found.append("eigene Umgebung")
         if self.metadata.get("exclusive"):
-            found.append("einen Rechner ohne andere Last")
+            found.append("ein Rechner ohne andere Last")
         return found
 
     def heading_before(self, cell_id: str) -> str:

@@ -77,12 +77,19 @@ def write_search_data(app: Sphinx, exception: Exception | None) -> None:
     (out / "_static" / "search.json").write_text(
         json.dumps(pages, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
     )
-    # Das Verzeichnis und das Skript von Sphinx lädt keine Seite.
-    for name in ("searchindex.js", "_static/searchtools.js"):
-        (out / name).unlink(missing_ok=True)
+    # Das Skript der Suche von Sphinx lädt keine Seite.
+    (out / "_static" / "searchtools.js").unlink(missing_ok=True)
+
+
+def skip_index(app: Sphinx) -> None:
+    """Erspart das Suchverzeichnis von Sphinx; es zu ergänzen, scheiterte ohne das alte."""
+    if app.builder.name == "html":
+        for step in ("load_indexer", "index_page", "dump_search_index"):
+            setattr(app.builder, step, lambda *_: None)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Meldet die Erweiterung an."""
+    app.connect("builder-inited", skip_index)
     app.connect("build-finished", write_search_data)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
