@@ -126,6 +126,12 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def priced(answers: list[dict]) -> tuple[list[float], str]:
+    """Gibt die Preise und die eine Modellversion zurück, die alle Antworten nennen."""
+    (version,) = {answer["model_version"] for answer in answers}
+    return [answer["price_usd"] for answer in answers], version
+
+
 @contextmanager
 def in_process(engine: str) -> Iterator[Ask]:
     """Das Modell im eigenen Prozess, ohne Dienst."""
@@ -212,9 +218,7 @@ def over_lines(command: list) -> Iterator[Ask]:
         reply = json.loads(child.stdout.readline())
         if "detail" in reply:
             raise Rejected([(p["field"], p["reason"]) for p in reply["detail"]])
-        answers = reply if isinstance(payload, list) else [reply]
-        (version,) = {answer["model_version"] for answer in answers}
-        return [answer["price_usd"] for answer in answers], version
+        return priced(reply if isinstance(payload, list) else [reply])
 
     with child:  # schließt die Eingabe; daran endet der Prozess
         yield ask
@@ -261,8 +265,7 @@ def seen_by_detector() -> Iterator[Ask]:
         def logged(payload: object) -> tuple[list[float], str]:
             prices, _ = ask(payload)
             rows = read_rows(folder, profile)[0][-len(prices) :]
-            (version,) = {row["model_version"] for row in rows}
-            return [row["price_usd"] for row in rows], version
+            return priced(rows)
 
         yield logged
 
@@ -319,9 +322,7 @@ def asking(url: str) -> Iterator[Ask]:
             problems = [(p["field"], p["reason"]) for p in body["detail"]]
             raise Rejected(problems, response.status_code)
         response.raise_for_status()
-        answers = body if isinstance(payload, list) else [body]
-        (version,) = {answer["model_version"] for answer in answers}
-        return [answer["price_usd"] for answer in answers], version
+        return priced(body if isinstance(payload, list) else [body])
 
     with client:
         yield ask
@@ -429,9 +430,7 @@ def gradio_api(url: str) -> Iterator[Ask]:
             body = client.predict(payload, api_name="/predict")
         except gradio_client.exceptions.AppError as error:
             reject(str(error))
-        answers = body if isinstance(payload, list) else [body]
-        (version,) = {answer["model_version"] for answer in answers}
-        return [answer["price_usd"] for answer in answers], version
+        return priced(body if isinstance(payload, list) else [body])
 
     def reject(message: str) -> NoReturn:
         raise Rejected([(p["field"], p["reason"]) for p in json.loads(message)["detail"]])
@@ -536,8 +535,7 @@ def from_tensorflow() -> Iterator[Ask]:
             assert body["error"] == "; ".join(f"{field}: {reason}" for field, reason in problems)
             raise Rejected([(question_field(field, single), why) for field, why in problems])
         response.raise_for_status()
-        (version,) = {answer["model_version"] for answer in body["predictions"]}
-        return [answer["price_usd"] for answer in body["predictions"]], version
+        return priced(body["predictions"])
 
     def question_field(field: str, single: bool) -> str:
         """Übersetzt ein Feld des Umschlags in das der Frage darin."""
@@ -573,9 +571,7 @@ def from_sagemaker(kind: str) -> Iterator[Ask]:
                 problems = [(p["field"], p["reason"]) for p in body["detail"]]
                 raise Rejected(problems, error.original) from None
             body = json.loads(answer["Body"])
-            answers = body if isinstance(payload, list) else [body]
-            (version,) = {answer["model_version"] for answer in answers}
-            return [answer["price_usd"] for answer in answers], version
+            return priced(body if isinstance(payload, list) else [body])
 
         yield ask
 
@@ -609,8 +605,7 @@ def from_vertex(kind: str) -> Iterator[Ask]:
             except Rejected as rejected:
                 problems = [(envelope_field(f, single), why) for f, why in rejected.problems]
                 raise Rejected(problems, rejected.status) from None
-            (version,) = {answer["model_version"] for answer in answers}
-            return [answer["price_usd"] for answer in answers], version
+            return priced(answers)
 
         def reject(message: str) -> NoReturn:
             raise Rejected([(p["field"], p["reason"]) for p in json.loads(message)["detail"]])
@@ -642,9 +637,7 @@ def from_azure(deployment: str) -> Iterator[Ask]:
                 problems = [(p["field"], p["reason"]) for p in answer.json()["detail"]]
                 raise Rejected(problems, int(answer.headers["ms-azureml-model-error-statuscode"]))
             answer.raise_for_status()
-            answers = answer.json() if isinstance(payload, list) else [answer.json()]
-            (version,) = {item["model_version"] for item in answers}
-            return [item["price_usd"] for item in answers], version
+            return priced(answer.json() if isinstance(payload, list) else [answer.json()])
 
         yield ask
 
@@ -687,9 +680,7 @@ def from_streamlit() -> Iterator[Ask]:
         body = json.loads(app.code[0].value)
         if "detail" in body:
             raise Rejected([(p["field"], p["reason"]) for p in body["detail"]])
-        answers = body if isinstance(payload, list) else [body]
-        (version,) = {answer["model_version"] for answer in answers}
-        return [answer["price_usd"] for answer in answers], version
+        return priced(body if isinstance(payload, list) else [body])
 
     yield ask
 
@@ -729,9 +720,7 @@ def through_load_generator() -> Iterator[Ask]:
             problems = [(p["field"], p["reason"]) for p in content["detail"]]
             raise Rejected(problems, int(sample.status))
         assert sample.status == "200" and crowd.poll() is None
-        answers = content if isinstance(content, list) else [content]
-        (version,) = {answer["model_version"] for answer in answers}
-        return [answer["price_usd"] for answer in answers], version
+        return priced(content if isinstance(content, list) else [content])
 
     try:
         yield ask

@@ -45,6 +45,7 @@ from contract import (
     VARIANTS,
     Ask,
     Rejected,
+    priced,
 )
 from test_contract import ANYTHING, QUESTIONS, STONES, TOLERANCE_USD, valid
 from vertex import PLACE
@@ -138,9 +139,7 @@ def from_streamlit_server() -> Iterator[Ask]:
         reply = json.loads(code(shown["tree"]))
         if "detail" in reply:
             raise Rejected([(p["field"], p["reason"]) for p in reply["detail"]])
-        answers = reply if isinstance(payload, list) else [reply]
-        (version,) = {answer["model_version"] for answer in answers}
-        return [answer["price_usd"] for answer in answers], version
+        return priced(reply if isinstance(payload, list) else [reply])
 
     try:
         yield ask

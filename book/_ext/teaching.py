@@ -158,7 +158,7 @@ def demonstration(chapter: Chapter, demo: dict, number: int, address: str) -> li
     return [
         f"{number}. {demo['do']}",
         f"   *Stelle:* {place}.",
-        f"   *Zu sehen:* `` {demo['see']} ``",
+        f"   *Zu sehen:* `` {demo['see']} ``.",
         f"   *Dazu:* {demo['say']}",
     ]
 

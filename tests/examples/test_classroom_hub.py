@@ -111,31 +111,22 @@ def said(outputs: list[dict]) -> str:
     return simulate.texts(outputs).get("result", "") or str(simulate.texts(outputs))
 
 
-def test_wrong_password_is_refused(hub):
-    async def attempt() -> None:
-        person = simulate.Person("anna", hub["bela"])
-        try:
-            with pytest.raises(simulate.PersonError, match=r"Anmeldung abgewiesen \(403\)"):
-                await person.log_in()
-        finally:
-            await person.leave()
+async def refused(person: simulate.Person) -> None:
+    try:
+        with pytest.raises(simulate.PersonError, match=r"Anmeldung abgewiesen \(403\)"):
+            await person.log_in()
+    finally:
+        await person.leave()
 
-    together(attempt())
+
+def test_wrong_password_is_refused(hub):
+    together(refused(simulate.Person("anna", hub["bela"])))
 
 
 def test_who_is_not_on_the_list_is_refused(hub, variables, tmp_path):
     (tmp_path / "people").write_text("fremd\n", encoding="utf-8")
     line = passwords(variables | {"CLASSROOM_USERS": str(tmp_path / "people")}).stdout.strip()
-
-    async def attempt() -> None:
-        person = simulate.Person(*line.split(","))
-        try:
-            with pytest.raises(simulate.PersonError, match=r"Anmeldung abgewiesen \(403\)"):
-                await person.log_in()
-        finally:
-            await person.leave()
-
-    together(attempt())
+    together(refused(simulate.Person(*line.split(","))))
 
 
 def test_same_port_for_everybody(two):
