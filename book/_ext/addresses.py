@@ -49,7 +49,8 @@ def add_addresses(
     app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
 ) -> None:
     """Gibt den Vorlagen Beschreibung, eigene Adresse und die Ziele der Knöpfe."""
-    context["page_description"] = describe(context, doctree)
+    # Vor dem Auflösen gelesen: Hinweise aus dem Glossar brächten ihre Auszeichnung mit.
+    context["page_description"] = describe(context, doctree and app.env.get_doctree(pagename))
     context["page_url"] = ""
     if app.config.html_baseurl and pagename not in HIDDEN_FROM_SEARCH:
         context["page_url"] = urljoin(app.config.html_baseurl, app.builder.get_target_uri(pagename))

@@ -12,8 +12,9 @@ from docutils import nodes
 from keyword_index import read_keywords
 from sphinx.application import Sphinx
 
-# Mitten im Anhang steht jedes Fachwort; gesucht ist aber meist das Kapitel dazu.
-WEIGHTS = {"notebooks/": 1.0, "book/anhang/": 0.3, "book/": 0.7}
+# Mitten im Anhang steht jedes Fachwort; gesucht ist aber meist das Kapitel dazu, auch vor den
+# Hinweisen für Lehrende.
+WEIGHTS = {"notebooks/": 1.0, "book/anhang/": 0.3, "book/lehre/": 0.3, "book/": 0.7}
 CODE_WORD = re.compile(r"[^\W\d_]\w{2,}")
 SKIPPED = (
     nodes.comment,

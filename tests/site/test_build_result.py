@@ -55,7 +55,9 @@ def test_pages_are_german_and_described(site, toc_pages):
     for name in toc_pages:
         html = (site / f"{name}.html").read_text(encoding="utf-8")
         assert '<html lang="de"' in html, name
-        assert '<meta name="description" content="' in html, f"{name}: Beschreibung fehlt"
+        found = re.search('<meta name="description" content="([^"]+)">', html)
+        assert found, f"{name}: Beschreibung fehlt"
+        assert "&lt;" not in found[1], f"{name}: Auszeichnung in der Beschreibung"
         assert '<meta property="og:title"' in html, name
 
 
