@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import atexit
 import contextlib
+import http.client
 import os
 import shutil
 import signal
@@ -59,12 +60,19 @@ class Service:
         self._guard.wait()
 
 
-def serve(command: list[str], url: str, timeout: float = 30, env: dict | None = None) -> Service:
+def serve(
+    command: list[str],
+    url: str,
+    timeout: float = 30,
+    env: dict | None = None,
+    workers: int = 1,
+) -> Service:
     """Startet `command` im Projektordner und wartet, bis `url` mit 200 antwortet.
 
     „python“ meint das Python dieser Umgebung, „python:kapitel“ das eines Kapitels mit
-    eigenem Lock; `timeout` zählt in Sekunden. Ein belegter Port, ein vorzeitiges Ende und
-    eine abgelaufene Zeit ergeben `ProcessError`.
+    eigenem Lock; `timeout` zählt in Sekunden. Mit `workers` müssen so viele verschiedene
+    Prozesse hinter `url` geantwortet haben: Sonst lädt der zweite noch, wenn der erste bereit
+    ist. Ein belegter Port, ein vorzeitiges Ende und eine abgelaufene Zeit ergeben `ProcessError`.
     """
     with socket.socket() as probe:
         if probe.connect_ex((urlsplit(url).hostname, urlsplit(url).port)) == 0:
@@ -84,17 +92,46 @@ def serve(command: list[str], url: str, timeout: float = 30, env: dict | None = 
     # Neu bei jedem Start: Das Zertifikat aus SSL_CERT_FILE kann eben erst entstanden sein.
     trusted = ssl.create_default_context() if url.startswith("https:") else None
     deadline = time.monotonic() + timeout
+    answered: set[int] = set()
     while guard.poll() is None and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=2, context=trusted) as response:
-                if response.status == 200:
+            if workers > 1:
+                answered |= _ready_worker(guard.pid, url)
+                if len(answered) == workers:
                     return service
-        except OSError:  # abgelehnt, zurückgesetzt oder noch 503: weiter warten
-            time.sleep(0.05)
+            else:
+                with urllib.request.urlopen(url, timeout=2, context=trusted) as response:
+                    if response.status == 200:
+                        return service
+        except (OSError, http.client.HTTPException):
+            pass  # abgelehnt, zurückgesetzt oder noch 503: weiter warten
+        time.sleep(0.05)
     ended = guard.poll() is not None
     service.stop()
-    problem = "endete beim Start" if ended else f"war nach {timeout:g} s nicht bereit"
+    late = f"mit {len(answered)} von {workers} Workern" if workers > 1 else "nicht"
+    problem = "endete beim Start" if ended else f"war nach {timeout:g} s {late} bereit"
     raise ProcessError(f"Der Dienst {problem}. Zuletzt meldete er:\n{service.log()}")
+
+
+def _ready_worker(guard: int, url: str) -> set[int]:
+    """Gibt die Nummer des Prozesses zurück, der auf `url` mit 200 antwortet, sonst nichts."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=2)
+    try:
+        connection.request("GET", parts.path)
+        ready = connection.getresponse().status == 200
+        mine = connection.sock.getsockname()[1] if connection.sock else None
+        # Wem das andere Ende der Verbindung gehört, weiß nur das Betriebssystem.
+        return {
+            member.pid
+            for member in psutil.Process(guard).children(recursive=True)
+            for other in (member.net_connections("tcp") if ready and mine else ())
+            if other.raddr and other.raddr.port == mine
+        }
+    except psutil.Error:  # ein Kind endete gerade
+        return set()
+    finally:
+        connection.close()
 
 
 def output(command: list[str], timeout: float = 120, env: dict | None = None) -> str:

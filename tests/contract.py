@@ -225,7 +225,9 @@ def over_lines(command: list) -> Iterator[Ask]:
 
 
 @contextmanager
-def over_http(command: list[str], env: dict | None = None, timeout: float = 30) -> Iterator[Ask]:
+def over_http(
+    command: list[str], env: dict | None = None, timeout: float = 30, workers: int = 1
+) -> Iterator[Ask]:
     """Ein Dienst als eigener Prozess; `{port}` im Befehl wird ersetzt."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -234,6 +236,7 @@ def over_http(command: list[str], env: dict | None = None, timeout: float = 30) 
         f"{url}/health/ready",
         timeout=timeout,
         env=env,
+        workers=workers,
     )
     try:
         with asking(url) as ask:
@@ -816,7 +819,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "load_test": through_load_generator,
     "load_balancing": through_haproxy,
     "auto_scaling": from_ray,
-    "monitoring_alerting": lambda: over_http(MONITORED),
+    "monitoring_alerting": lambda: over_http(MONITORED, timeout=60, workers=2),
     "service_logging": with_service_log,
     "drift_detection": seen_by_detector,
     "versioning_git_dvc": from_git_and_dvc,

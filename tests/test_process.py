@@ -8,10 +8,12 @@ import sys
 import time
 import urllib.request
 
+import httpx
 import psutil
 import pytest
 
 import process
+from examples.price_model.schema import EXAMPLE
 
 URL = "http://127.0.0.1:{port}/"
 FILES = ["python", "-m", "http.server", "--bind", "127.0.0.1"]
@@ -56,6 +58,20 @@ def test_process_that_never_gets_ready_is_stopped(port):
     with pytest.raises(process.ProcessError, match=r"nach 1 s nicht bereit(?s:.)*warte"):
         process.serve(command, URL.format(port=port), timeout=1)
     assert not [p for p in psutil.process_iter(["cmdline"]) if f"'warte', {port}" in str(p.info)]
+
+
+def test_service_with_workers_is_ready_when_each_of_them_is(port):
+    command = ["uvicorn", "examples.fastapi_service.app:app", "--port", port, "--workers", "3"]
+    url = f"http://127.0.0.1:{port}"
+    service = process.serve(command, f"{url}/health/ready", timeout=90, workers=3)
+    answers = [httpx.post(f"{url}/predict", json=EXAMPLE).status_code for _ in range(60)]
+    service.stop()
+    assert answers == [200] * 60
+
+
+def test_worker_that_never_gets_ready_is_counted(port):
+    with pytest.raises(process.ProcessError, match="nach 3 s mit [01] von 2 Workern bereit"):
+        process.serve([*FILES, port], URL.format(port=port), timeout=3, workers=2)
 
 
 def test_process_that_ignores_sigterm_is_killed(port):

@@ -6,17 +6,31 @@ Aufruf: python -m examples.monitoring_alerting.serve --port 8225 --workers 4 [--
 import argparse
 import os
 import signal
+import socket
 import sys
 import tempfile
 from pathlib import Path
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 APPS = {
     "monitored": "examples.monitoring_alerting.monitored:app",
     "failing": "examples.monitoring_alerting.failing:app",
     "separate": "examples.fastapi_service.metered:app",
 }
+
+
+class Config(uvicorn.Config):
+    """Wie uvicorn, aber auch mehrere Worker antworten, ohne auf Bestätigungen zu warten."""
+
+    def bind_socket(self) -> socket.socket:
+        """Öffnet den Port; ohne das Protokoll schaltet asyncio den Nagle-Algorithmus nicht ab.
+
+        https://github.com/Kludex/uvicorn/issues/3149
+        """
+        opened = super().bind_socket()
+        return socket.socket(opened.family, opened.type, socket.IPPROTO_TCP, opened.detach())
 
 
 def main() -> None:
@@ -37,13 +51,14 @@ def main() -> None:
         if options.app == "separate":
             del os.environ["PROMETHEUS_MULTIPROC_DIR"]
         os.environ["PRICE_LOG"] = str(options.log or Path(folder) / "log")
-        uvicorn.run(
+        config = Config(
             APPS[options.app],
             port=options.port,
             workers=options.workers,
             access_log=False,
             log_level="warning",
         )
+        Multiprocess(config, sockets=[config.bind_socket()]).run()
 
 
 if __name__ == "__main__":

@@ -163,11 +163,13 @@ def command(request):
     return SERVERS[request.param]
 
 
-def start(command: list[str], env: dict | None = None) -> tuple[process.Service, str]:
+def start(
+    command: list[str], env: dict | None = None, workers: int = 1
+) -> tuple[process.Service, str]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [part.format(port=port) for part in command]
-    return process.serve(command, f"{url}/health/ready", env=env), url
+    return process.serve(command, f"{url}/health/ready", env=env, workers=workers), url
 
 
 def test_server_limits_bodies_without_announced_length(command):
@@ -308,7 +310,7 @@ def test_naive_version_prices_nonsense(client, carat):
 def test_preloaded_workers_share_their_memory():
     memory = {}
     for name in ("gunicorn", "gunicorn with preload"):
-        server, url = start([*SERVERS[name], "--workers", "3"])
+        server, url = start([*SERVERS[name], "--workers", "3"], workers=3)
         try:
             for _ in range(100):
                 httpx.post(f"{url}/predict", json=EXAMPLE).raise_for_status()

@@ -29,14 +29,17 @@ SECRET = "Mustermann"
 LOGGED = "examples.service_logging.logged:app"
 
 
-def serve(port: int, folder: Path, app: str = LOGGED, *options: str, **env: str) -> process.Service:
-    command = ["python", "-m", "uvicorn", app, "--port", str(port), *options]
+def serve(
+    port: int, folder: Path, app: str = LOGGED, workers: int = 1, **env: str
+) -> process.Service:
+    command = ["python", "-m", "uvicorn", app, "--port", str(port), "--workers", str(workers)]
     url = f"http://127.0.0.1:{port}/health/ready"
-    return process.serve(command, url, timeout=60, env={"PRICE_LOG": str(folder)} | env)
+    env = {"PRICE_LOG": str(folder)} | env
+    return process.serve(command, url, timeout=60, env=env, workers=workers)
 
 
-def wait_for_model(client: httpx.Client) -> None:
-    """Wartet, bis der Worker hinter dieser Verbindung sein Modell hat; bereit war nur einer."""
+def wait_for_model(client: TestClient) -> None:
+    """Wartet, bis der Dienst in diesem Prozess sein Modell hat."""
     deadline = time.monotonic() + 20
     while client.get("/health/ready").status_code != 200:
         assert time.monotonic() < deadline
@@ -50,12 +53,11 @@ def service(tmp_path_factory):
     old = datetime.now(UTC).date() - timedelta(days=journal.KEPT_DAYS + 1)
     (folder / f"{old}.jsonl").write_text("{}\n")
     running = serve(
-        *(port, folder, LOGGED, "--workers", "2"),
+        *(port, folder, LOGGED, 2),
         **{"PRICE_LOG_LEVEL": "DEBUG", "PRICE_ACCESS_LEVEL": "INFO", "PRICE_LOG_KEY": "k" * 32},
     )
     assert not (folder / f"{old}.jsonl").exists()
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        wait_for_model(client)
         yield client, folder
     running.stop()
 
