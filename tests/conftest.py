@@ -15,7 +15,7 @@ CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
 
-# Wer eine dieser Fixtures verlangt, auch über andere, bekommt die Markierung `outside`.
+# Wer eines davon verlangt, auch mittelbar, bekommt die Markierung `outside`.
 OUTSIDE = {"needs_docker", "needs_kubernetes"}
 
 

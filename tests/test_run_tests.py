@@ -37,7 +37,7 @@ def run(tree: Path, tests: str = TESTS, ci: str = "true", red: str = "") -> tupl
     """Führt die Tests aus; gibt (Exitcode, Netz je Test, Ausgabe) zurück."""
     (tree / "test_both.py").write_text(tests, encoding="utf-8")
     (tree / "pytest.ini").write_text("[pytest]\nmarkers =\n    outside: draußen\n")
-    # Von den Plugins dieser Umgebung nur das nötige: Die anderen laden länger, als das dauert.
+    # Von den Erweiterungen nur die nötige: Die anderen laden länger, als das hier dauert.
     alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
