@@ -99,13 +99,13 @@ lint: .venv/.checks ## Stil von Code und Notebooks
 	@$(BIN)/ruff format --check .
 
 unit: .venv/.checks node_modules/onnxruntime-web model $(ENVIRONMENTS) $(KERAS) $(WHEELS) $(CLASSROOM) ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
-	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/site --ignore tests/benchmarks tests
+	@OMP_WAIT_POLICY=passive $(BIN)/python tools/run_tests.py -n 2 --dist loadfile --ignore tests/site --ignore tests/benchmarks tests
 
 notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Alle Notebooks ausführen und mit ihren Ausgaben vergleichen
 	@$(BIN)/python tools/run_nbval.py
 
 site: .venv/.checks model ## Die gebaute Seite im Browser prüfen
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/site
+	@$(BIN)/python tools/run_tests.py -n 2 --dist worksteal tests/site tests/test_isolation.py
 
 save-notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Notebooks ausführen und speichern (NOTEBOOKS="notebooks/x.ipynb")
 	@$(BIN)/python tools/save_notebooks.py $(NOTEBOOKS)

@@ -9,11 +9,34 @@ from pathlib import Path
 
 import pytest
 
-from needs import skip_or_fail
+from needs import skip_or_fail, tool
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
+
+# Wer eines davon verlangt, auch mittelbar, bekommt die Markierung `outside`.
+OUTSIDE = {"needs_docker", "needs_kubernetes"}
+
+
+@pytest.hookimpl(tryfirst=True)  # gewählt wird danach
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Markiert, was in CI das Netz des Rechners behält (tools/run_tests.py)."""
+    for item in items:
+        if OUTSIDE & set(item.fixturenames):
+            item.add_marker("outside")
+
+
+@pytest.fixture(scope="session")
+def needs_docker() -> None:
+    """Ein laufendes Docker."""
+    tool("docker")
+
+
+@pytest.fixture(scope="session")
+def needs_kubernetes() -> None:
+    """Ein Cluster, auf den kubectl zeigt."""
+    tool("kubernetes")
 
 
 @pytest.fixture(scope="session")

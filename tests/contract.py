@@ -836,4 +836,6 @@ HTTP_SERVICES = (
     *("kubernetes_cluster", "load_test", "load_balancing", "auto_scaling", "service_logging"),
     *("monitoring_alerting", "model_registry", "ab_test", "ci_cd_pipeline"),
 )
+# Nur im Netz des Rechners zu erreichen.
+OUTSIDE = {"docker_image", "compose_stack", "kubernetes_cluster"}
 HTTP_VARIANTS = [name for name in VARIANTS if name.startswith(HTTP_SERVICES)]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +21,13 @@ PROPERTIES = settings(
 )
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+def parameters(variants: Iterable[str]) -> list:
+    """Die Varianten als Parameter, mit der Markierung, wo der Dienst außerhalb läuft."""
+    marks = dict.fromkeys(contract.OUTSIDE, pytest.mark.outside)
+    return [pytest.param(name, marks=marks.get(name, ())) for name in variants]
+
+
+@pytest.fixture(scope="module", params=parameters(VARIANTS))
 def variant(request):
     return request.param
 
@@ -37,7 +44,9 @@ def reference(variant, ask):
 
 
 # Nur diese nehmen auch kaputte Körper an; derselbe Dienst beantwortet beide Gruppen von Fragen.
-over_http = pytest.mark.parametrize("variant", HTTP_VARIANTS, indirect=True, scope="module")
+over_http = pytest.mark.parametrize(
+    "variant", parameters(HTTP_VARIANTS), indirect=True, scope="module"
+)
 
 
 @pytest.mark.parametrize("name", VALID)

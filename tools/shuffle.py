@@ -32,7 +32,7 @@ def run(paths: list[Path], seed: int) -> bool:
     kept = os.environ | {"PYTEST_ADDOPTS": "--no-loadscope-reorder"}
     tests = [path for path in paths if path.suffix == ".py"]
     notebooks = [path for path in paths if path.suffix == ".ipynb"]
-    pytest = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"]
+    pytest = [sys.executable, "tools/run_tests.py", "-q", "-n", "2", "--dist", "loadfile"]
     commands = [[*pytest, *order(tests, seed)]] if tests else []
     if notebooks:
         commands.append([sys.executable, "tools/run_nbval.py", *order(notebooks, seed)])

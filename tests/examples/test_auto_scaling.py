@@ -195,9 +195,8 @@ def test_impossible_price_is_refused(options):
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(needs_kubernetes):
     """Der Dienst mit HPA im eigenen Namespace; danach ist davon nichts mehr da."""
-    needs.tool("kubernetes")
     created = not kubectl("get", "namespace", NAMESPACE, "--ignore-not-found")
     if not created:
         pytest.skip(f"Den Namespace {NAMESPACE} benutzt gerade jemand.")

@@ -71,9 +71,8 @@ def passwords(variables: dict[str, str]) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="module")
-def hub(variables) -> Iterator[dict[str, str]]:
+def hub(needs_docker, variables) -> Iterator[dict[str, str]]:
     """Der laufende Hub; gibt die Kennwörter zurück."""
-    needs.tool("docker")
     lines = passwords(variables).stdout.split()
     if not PROXY.exists():
         needs.skip_or_fail("configurable-http-proxy fehlt. Abhilfe: sudo apt install npm")

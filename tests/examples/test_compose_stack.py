@@ -35,9 +35,8 @@ def docker(*arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def image():
+def image(needs_docker):
     """Das Image des Preisdienstes, gebaut aus dem Stand der Dateien."""
-    needs.tool("docker")
     process.output(["python", "-m", "examples.docker_image.build"], timeout=600)
 
 
@@ -82,8 +81,7 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_compose_accepts_the_files(name, tmp_path):
-    needs.tool("docker")
+def test_compose_accepts_the_files(needs_docker, name):
     files = [part for file in FILES[name] for part in ("-f", STACK / file)]
     command = ["docker", "compose", *files, "--profile", "*", "config", "--quiet"]
     done = subprocess.run(process._command(command), capture_output=True, encoding="utf-8")

@@ -52,8 +52,7 @@ def attempt(*arguments: object) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="module")
-def image() -> str:
-    needs.tool("docker")
+def image(needs_docker) -> str:
     process.output(["python", "-m", "examples.docker_image.build", IMAGE], timeout=600)
     return IMAGE
 

@@ -312,7 +312,7 @@ def test_patient_client_asks_again_but_not_forever(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def namespace():
+def namespace(needs_docker, needs_kubernetes):
     """Ein eigener Namensraum mit dem Dienst; am Ende ist er fort."""
     with contract.cluster_namespace("test", "faults/shared_processes") as namespace:
         yield namespace
