@@ -27,8 +27,8 @@ ENGLISH = re.compile(
     r"|note|tip|figure|light|dark|main|top|home|navigation|index|results?)\b",
     re.IGNORECASE,
 )
-VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
 NAMES = ("aria-label", "aria-description", "placeholder", "data-tooltip")
+NOT_INTERFACE = {"article", "script", "style", "title"}
 
 
 class Interface(HTMLParser):
@@ -37,26 +37,22 @@ class Interface(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.said: list[str] = []
-        self._inside: list[str] = []
+        self._outside = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
-        if tag not in VOID:
-            self._inside.append(tag)
+        self._outside += tag in NOT_INTERFACE
         # Namen von Diagrammen schreibt das Buch; Titel von Quellen stehen an ihren Verweisen.
         if tag != "svg":
             self.said += [values[name] for name in NAMES if values.get(name)]
-        if values.get("title") and (
-            "article" not in self._inside or "headerlink" in (values.get("class") or "")
-        ):
-            self.said.append(values["title"])
+        if "headerlink" in (values.get("class") or "") or not self._outside:
+            self.said.append(values.get("title") or "")
 
     def handle_endtag(self, tag: str) -> None:
-        while self._inside and self._inside.pop() != tag:
-            pass
+        self._outside -= tag in NOT_INTERFACE
 
     def handle_data(self, data: str) -> None:
-        if not {"article", "script", "style", "title"}.intersection(self._inside):
+        if not self._outside:
             self.said.append(data.strip())
 
 

@@ -27,7 +27,9 @@ FACTS = """() => {
     const bad = (text, place) => {
       const own = seen(text);
       return !within(own, boxes[0]) || lines.some((line) => touched(line, own))
-        || boxes.some((box) => !apart(own, box) && !within(own, box))
+        // Ein Kasten verdeckt die Ränder der Kästen unter ihm.
+        || boxes.slice(boxes.findLastIndex((box) => within(own, box)) + 1)
+          .some((box) => !apart(own, box))
         || texts.slice(place + 1).some((other) => !apart(own, seen(other)));
     };
     return texts.filter(bad).map((text) => text.textContent);
