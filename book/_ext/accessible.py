@@ -54,8 +54,6 @@ def repair_markup(
         body = OUTPUT_IMAGE.sub(
             r'<div class="picture" tabindex="0" role="group" aria-label="Abbildung">\1</div>', body
         )
-        # Der englische Name verdeckte den deutschen Text des Knopfes.
-        body = body.replace(' aria-label="Toggle hidden content"', "")
         body = body.replace(SCROLLING_TABLE, f'{SCROLLING_TABLE} tabindex="0"')
         # Die Rolle, die docutils Quellen gibt, ist veraltet; ihre Liste verlangt Einträge.
         context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')

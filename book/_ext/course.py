@@ -100,7 +100,7 @@ class CourseArchive(SphinxDirective):
             path = f"{FOLDER}/{ARCHIVE.name}"
             size = german(round(ARCHIVE.stat().st_size / 1e6, 1))
             html = link(self.env.docname, path, "Den ganzen Kurs herunterladen")
-            html += f" (ZIP, {size} MB)"
+            html += f" (ZIP, {size}&nbsp;MB)"
         return [nodes.raw("", f"<p>{html}</p>", format="html")]
 
 
