@@ -103,8 +103,8 @@ def test_run_no_longer_counts_after_a_change(tree, notebook, freshness, changed)
 @pytest.mark.parametrize(
     ("outcomes", "colour", "text"),
     [
-        ([], "none", "kein Lauf hinterlegt"),
-        (["skipped"], "none", "kein Lauf hinterlegt"),
+        ([], "none", "liegt kein Prüflauf vor"),
+        (["skipped"], "none", "liegt kein Prüflauf vor"),
         (["green"], "green", "1. Januar 2020, auf diesem Rechner"),
         (["green", "skipped"], "green", "1. Januar 2020"),
         (["green", "red"], "red", "1. Januar 2020, auf diesem Rechner; zuletzt rot am 2. Januar"),

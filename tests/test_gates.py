@@ -568,7 +568,7 @@ def test_stamp_shows_the_last_run_of_exactly_this_notebook(tree):
     assert "auf diesem Rechner" in html and "stamp-green" in html
     edit(tree, NOTEBOOK, "Der Quelltext.", "Der ganze Quelltext.")
     html = page(tree)
-    assert "kein Lauf hinterlegt" in html and "stamp-green" not in html
+    assert "liegt kein Prüflauf vor" in html and "stamp-green" not in html
 
 
 def test_versions_nobody_can_read_break_the_build(tree):

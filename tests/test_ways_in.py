@@ -1,5 +1,7 @@
 """Lernpfade, Glossar und Stichwörter: was aus Daten entsteht, stimmt mit ihnen überein."""
 
+import ast
+import json
 import re
 import sys
 
@@ -111,3 +113,18 @@ def test_search_library_is_the_locked_one():
     ]
     ours = (ROOT / "book/_static/minisearch.mjs").read_text(encoding="utf-8")
     assert ours.splitlines() == kept
+
+
+def test_helper_of_the_notebooks_is_explained_and_linked():
+    tree = ast.parse((ROOT / "notebooks" / "process.py").read_text(encoding="utf-8"))
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    basics = (ROOT / "book" / "grundlagen.md").read_text(encoding="utf-8")
+    section = basics.split("## Der Helfer `process`")[1].split("\n## ")[0]
+    public = [name for name in names if not name.startswith("_")]
+    missing = [name for name in public if f"`process.{name}`" not in section]
+    assert public and not missing, f"Nicht erklärt: {missing}"
+    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        if any("process." in "".join(cell["source"]) for cell in cells):
+            opening = "".join(cells[0]["source"])
+            assert "(../book/grundlagen.md#der-helfer-process)" in opening, notebook.name

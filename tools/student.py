@@ -11,8 +11,6 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from tools.save_notebooks import text
-
 ROOT = Path(__file__).resolve().parent.parent
 STUDENT, COURSE = ROOT / "_build" / "student", ROOT / "_build" / "course"
 # Was die Notebooks lesen, starten oder verlinken, und was `make lab` im neuen Ordner braucht.
@@ -84,6 +82,9 @@ def with_solution_regions(notebook: NotebookNode) -> NotebookNode:
 
 def write(made: NotebookNode, path: Path) -> None:
     """Schreibt ein Notebook in der Form, in der alle gespeichert sind."""
+    # Erst hier: Der Bau der Seite braucht nur without_solutions, und ihm fehlt nbval.
+    from tools.save_notebooks import text
+
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text(made), encoding="utf-8", newline="\n")
 

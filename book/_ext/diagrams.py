@@ -1,9 +1,9 @@
 """Diagramme stehen als Zeichnung in der Seite: in deren Farben, auf dem Telefon lesbar.
 
 Als Bild geladen, bliebe ein Diagramm im dunklen Modus weiß und schrumpfte auf dem Telefon mit
-seiner Schrift. So gibt site.css jeder Farbe der Palette ihr dunkles Gegenstück, und ein schmales
-Fenster rollt das Diagramm, statt es zu verkleinern. Die Dateien selbst bleiben gewöhnliche
-SVG-Bilder, für JupyterLab, PDF und EPUB.
+seiner Schrift. So gibt site.css jeder Farbe der Palette ihr dunkles Gegenstück. Alle sind so schmal
+gezeichnet, dass sie auf ein Telefon passen; nur ein noch schmaleres Fenster rollt sie. Die Dateien
+selbst bleiben gewöhnliche SVG-Bilder, für JupyterLab, PDF und EPUB.
 """
 
 import re

@@ -9,10 +9,12 @@ import json
 import re
 import sys
 from datetime import datetime
+from html import escape
 from pathlib import Path
 
 import yaml
 from babel.dates import format_date
+from course import offers
 from docutils import nodes
 from observed import shown
 from packaging.requirements import Requirement
@@ -39,6 +41,7 @@ REQUIRED = {
     "prometheus": "Prometheus",
     "alertmanager": "Alertmanager",
 }
+OUTCOMES = {"green": "zuletzt grün", "red": "zuletzt rot", "none": "ohne Prüflauf"}
 CAP = re.compile(r"<\s*=?\s*\d")
 LOGGER = logging.getLogger(__name__)
 
@@ -82,6 +85,13 @@ def taught(notebook: Path) -> dict[str, str]:
     return named
 
 
+def title(notebook: Path) -> str:
+    """Liest die Überschrift eines Kapitels."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    text = "".join(cells[0]["source"]) if cells else ""
+    return text.partition("\n")[0].lstrip("# ") or notebook.stem
+
+
 def last_runs(slug: str, digest: str, stored: list[dict]) -> dict:
     """Sucht den letzten Lauf dieser Fassung und den letzten grünen; übersprungen zählt nicht."""
     found = {}
@@ -117,6 +127,7 @@ def collect(app: Sphinx, env: BuildEnvironment, added: set, changed: set, remove
         newest = latest.get("chapters", {}).get(slug)
         meta = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
         chapters[docname] = {
+            "title": title(notebook),
             "packages": taught(notebook),
             "kernel": meta.get("environment"),
             "environments": runs.own_environments(notebook),
@@ -170,7 +181,8 @@ def last_green(status: dict) -> tuple[list[nodes.Node], str]:
     """Sagt in Worten, was die Läufe ergaben; dazu die Farbe: grün, rot oder keine."""
     found = status["runs"]
     if not found:
-        return [nodes.Text("Zu dieser Fassung ist kein Lauf hinterlegt.")], "none"
+        text = "Für diese Fassung liegt kein Prüflauf vor; die Ausgaben entstanden beim Speichern."
+        return [nodes.Text(text)], "none"
     if found["last"]["green"]:
         return day(found["green"]), "green"
     earlier = [*day(found["green"]), nodes.Text("; ")] if "green" in found else []
@@ -202,6 +214,17 @@ def details(rows: list[tuple[str, list[nodes.Node], str]]) -> nodes.definition_l
     return found
 
 
+def foldable(summary: str, note: str, colour: str, content: nodes.Node) -> list[nodes.Node]:
+    """Klappt eine Liste zu; offen bleibt, wovon sie handelt und das Wichtigste daraus."""
+    html = f'<details class="status"><summary>{escape(summary)}'
+    html += f' <span class="stamp-{colour}">{escape(note)}</span></summary>'
+    return [
+        nodes.raw("", html, format="html"),
+        content,
+        nodes.raw("", "</details>", format="html"),
+    ]
+
+
 def add_stamp(app: Sphinx, doctree: nodes.document) -> None:
     """Setzt den Stempel unter den ersten Absatz einer Notebookseite."""
     docname = app.env.docname
@@ -212,6 +235,9 @@ def add_stamp(app: Sphinx, doctree: nodes.document) -> None:
     if PAGE in app.env.found_docs:
         content = [*content, nodes.Text(" · "), link(PAGE, docname, "Stand aller Kapitel")]
     rows = [("Versionen", listed(status["packages"]), ""), ("Letzter grüner Lauf", content, colour)]
+    if app.builder.name == "html":
+        html = offers(docname, Path(app.env.doc2path(docname)))
+        rows.append(("Herunterladen", [nodes.raw("", html, format="html")], ""))
     # Der erste Absatz bleibt der erste: Aus ihm wird die Beschreibung der Seite.
     first = next(doctree.findall(nodes.paragraph))
     first.parent.insert(first.parent.index(first) + 1, details(rows))
@@ -239,8 +265,7 @@ class ChapterStatus(SphinxDirective):
         """Zählt die Kapitel nach dem Ergebnis ihres letzten Laufs."""
         chapters = self.env.freshness["chapters"].values()
         colours = [last_green(status)[1] for status in chapters]
-        named = {"green": "zuletzt grün", "red": "zuletzt rot", "none": "ohne hinterlegten Lauf"}
-        counted = [f"{colours.count(colour)} {text}" for colour, text in named.items()]
+        counted = [f"{colours.count(colour)} {text}" for colour, text in OUTCOMES.items()]
         return nodes.paragraph("", f"{len(colours)} Kapitel: {', '.join(counted)}.")
 
     def part(self, page: str, below: list[str]) -> nodes.section:
@@ -251,7 +276,9 @@ class ChapterStatus(SphinxDirective):
         section = nodes.section("", nodes.title("", title), ids=[name], names=[name])
         for docname in below:
             if status := self.env.freshness["chapters"].get(docname):
-                section += details(self.rows(docname, status))
+                _, colour = last_green(status)
+                rows = details(self.rows(docname, status))
+                section += foldable(status["title"], OUTCOMES[colour], colour, rows)
         return section
 
     def rows(self, docname: str, status: dict) -> list:
@@ -284,9 +311,12 @@ class EnvironmentStatus(SphinxDirective):
         locks = sorted(ROOT.glob("examples/*/requirements.in"))
         own = {path.parent.name: f"examples/{path.parent.name}/requirements.txt" for path in locks}
         found = layers | own
-        return [
-            details(self.rows(name, path)) for name, path in found.items() if (ROOT / path).exists()
-        ]
+        blocks: list[nodes.Node] = []
+        for name, path in found.items():
+            if (ROOT / path).exists():
+                count = f"{len(locked(ROOT / path))} Pakete"
+                blocks += foldable(name, count, "none", details(self.rows(name, path)))
+        return blocks
 
     def rows(self, name: str, lock: str) -> list:
         """Die Zeilen einer Umgebung."""

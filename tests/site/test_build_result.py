@@ -2,10 +2,14 @@
 
 import json
 import re
+import subprocess
+import zipfile
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from bs4 import BeautifulSoup
 
 STAMP = re.compile(r'<dl class="[^"]*\bstamp">(.*?)</dl>', re.DOTALL)
 STATUS = "book/anhang/stand.html"
@@ -14,6 +18,42 @@ SCRIPT = re.compile(r"<script[^>]*\bsrc=\"([^\"]+)")
 # Groß und hier ohne Aufgabe: Symbolschrift, Formelsatz, Widgets, Fernausführung.
 UNUSED = re.compile(r"fontawesome|mathjax|require|thebe|doctools|searchtools", re.IGNORECASE)
 RASTER = (".png", ".jpg", ".jpeg", ".gif")
+
+
+# Was Sphinx, Themes und Erweiterungen auf Englisch sagen, wenn ihnen niemand widerspricht.
+ENGLISH = re.compile(
+    r"\b(the|to|of|this|skip|back|page|pages|hidden|toggle|link to|permalink|version warning|search"
+    r"|show|hide|close|open|next|previous|copy|menu|contents?|heading|table of|download|warning"
+    r"|note|tip|figure|light|dark|main|top|home|navigation|index|results?)\b",
+    re.IGNORECASE,
+)
+NAMES = ("aria-label", "aria-description", "placeholder", "data-tooltip")
+NOT_INTERFACE = {"article", "script", "style", "title"}
+
+
+class Interface(HTMLParser):
+    """Sammelt, was die Oberfläche sagt: Namen überall, Text nur außerhalb des Kapitels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self._outside = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self._outside += tag in NOT_INTERFACE
+        # Namen von Diagrammen schreibt das Buch; Titel von Quellen stehen an ihren Verweisen.
+        if tag != "svg":
+            self.said += [values[name] for name in NAMES if values.get(name)]
+        if "headerlink" in (values.get("class") or "") or not self._outside:
+            self.said.append(values.get("title") or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._outside -= tag in NOT_INTERFACE
+
+    def handle_data(self, data: str) -> None:
+        if not self._outside:
+            self.said.append(data.strip())
 
 
 class Page(HTMLParser):
@@ -164,3 +204,72 @@ def test_internal_links_and_anchors_resolve(site):
                 if fragment not in parse(target).targets:
                     broken.append(f"{name}: {link} hat kein Sprungziel")
     assert not broken, "\n".join(broken)
+
+
+def test_interface_speaks_german(site):
+    found: dict[str, str] = {}
+    for path in sorted(site.rglob("*.html")):
+        if path.relative_to(site).parts[0] in ("slides", "lib"):
+            continue
+        interface = Interface()
+        interface.feed(path.read_text(encoding="utf-8"))
+        for text in filter(ENGLISH.search, interface.said):
+            found.setdefault(text, path.name)
+    assert not found, "\n".join(f"{page}: {text}" for text, page in found.items())
+
+
+def test_solutions_are_folded_with_their_check(site, toc_pages):
+    problems = []
+    for name in toc_pages:
+        if not Path(f"{name}.ipynb").exists():
+            continue
+        html = (site / f"{name}.html").read_text(encoding="utf-8")
+        # Nur die Übung: Die ganze Seite zu zerlegen dauerte zehnmal so lange.
+        exercise = html[html.index('id="ubung"') : html.index('id="selbsttest"')]
+        assert "Gelöst: " not in html.replace(exercise, ""), name
+        soup = BeautifulSoup(exercise, "html.parser")
+        folds = soup.select("details.solution")
+        if not folds:
+            problems.append(f"{name}: keine zugeklappte Lösung")
+        problems += [
+            f"{name}: Aufgabe mit zugeklappt" for fold in folds if fold.select(".tag_exercise")
+        ]
+        for place in soup.find_all(string=re.compile("Gelöst: ")):
+            if not place.find_parent("details", class_="solution"):
+                problems.append(f"{name}: offen steht {place.strip()[:60]}")
+        problems += [
+            f"{name}: Lösung doppelt zugeklappt"
+            for fold in folds
+            if fold.select(".tag_solution details")
+        ]
+    assert not problems, "\n".join(problems)
+
+
+def test_course_can_be_downloaded(site, toc_pages, tmp_path):
+    archive = site / "downloads" / "modelle-in-betrieb.zip"
+    for page in ("book/index.html", "notebooks/flask_service.html"):
+        targets = [(site / page).parent / link for link in parse(site / page).links]
+        assert archive.resolve() in {target.resolve() for target in targets}, page
+    with zipfile.ZipFile(archive) as file:
+        names = {name.removeprefix("modelle-in-betrieb/") for name in file.namelist()}
+        file.extractall(tmp_path)
+    wanted = {"Makefile", "README.md", "notebooks/process.py", "examples/price_model/train.py"}
+    wanted |= {f"{name}.ipynb" for name in toc_pages if Path(f"{name}.ipynb").exists()}
+    assert wanted <= names, sorted(wanted - names)
+    parts = {part for name in names for part in Path(name).parts}
+    assert not parts & {".git", "__pycache__", "_build", ".venv", "node_modules"}
+    done = subprocess.run(["make", "help"], cwd=tmp_path / "modelle-in-betrieb", timeout=60)
+    assert done.returncode == 0
+
+
+def test_every_notebook_can_be_downloaded_without_its_solution(site, toc_pages):
+    for name in toc_pages:
+        if not Path(f"{name}.ipynb").exists():
+            continue
+        slug = Path(name).name
+        links = parse(site / f"{name}.html").links
+        for link in (f"../_sources/notebooks/{slug}.ipynb", f"../downloads/student/{slug}.ipynb"):
+            assert link in links, f"{name}: {link} fehlt"
+        student = json.loads((site / "downloads" / "student" / f"{slug}.ipynb").read_bytes())
+        marks = {tag for cell in student["cells"] for tag in cell["metadata"].get("tags", [])}
+        assert "exercise" in marks and "solution" not in marks, slug

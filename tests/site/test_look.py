@@ -4,6 +4,36 @@ import pytest
 
 FACTS = """() => {
   const all = (selector) => [...document.querySelectorAll(selector)];
+  const edges = ({ x, y, width, height }, above = 0, below = 0) =>
+    ({ left: x, right: x + width, top: y + above, bottom: y + height - below });
+  // Was von der Zeile sichtbar ist, ohne den Platz für Ober- und Unterlängen.
+  const seen = (text) => edges(text.getBBox(), 4, 5);
+  const apart = (a, b) =>
+    a.right <= b.left || b.right <= a.left || a.bottom <= b.top || b.bottom <= a.top;
+  const within = (a, b) =>
+    a.left >= b.left && a.right <= b.right && a.top >= b.top && a.bottom <= b.bottom;
+  const touched = (line, box) => {
+    for (let at = 0; at <= line.getTotalLength(); at += 2) {
+      const { x, y } = line.getPointAtLength(at);
+      if (x > box.left && x < box.right && y > box.top && y < box.bottom) return true;
+    }
+    return false;
+  };
+  // Beschriftungen, die auf einer Linie oder einem Rand liegen oder einander berühren.
+  const crowded = (svg) => {
+    const texts = [...svg.querySelectorAll("text")];
+    const lines = [...svg.querySelectorAll("path:not(marker path)")];
+    const boxes = [...svg.querySelectorAll("rect")].map((rect) => edges(rect.getBBox()));
+    const bad = (text, place) => {
+      const own = seen(text);
+      return !within(own, boxes[0]) || lines.some((line) => touched(line, own))
+        // Ein Kasten verdeckt die Ränder der Kästen unter ihm.
+        || boxes.slice(boxes.findLastIndex((box) => within(own, box)) + 1)
+          .some((box) => !apart(own, box))
+        || texts.slice(place + 1).some((other) => !apart(own, seen(other)));
+    };
+    return texts.filter(bad).map((text) => text.textContent);
+  };
   const size = (text) => parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a;
   const white = (box) => getComputedStyle(box).fill === "rgb(255, 255, 255)";
   const cut = (link) =>
@@ -12,6 +42,8 @@ FACTS = """() => {
   const tips = all(".glossary-use");
   return {
     sizes: all(".diagram text").map(size),
+    crowded: all(".diagram svg").flatMap(crowded),
+    rolling: all(".diagram").filter((box) => box.scrollWidth > box.clientWidth).length,
     white: all(".diagram rect").filter(white).length,
     images: all('.bd-article img[src$=".svg"]').length,
     shrunk: all("div.cell_output img").filter((image) => !image.closest("a, .picture")).length,
@@ -41,6 +73,9 @@ def test_phone_shows_diagrams_links_and_terms_whole(phone, toc_pages, base_url):
         drawn += bool(facts["sizes"])
         if facts["sizes"] and (smallest := min(facts["sizes"])) < 11:
             problems.append(f"{name}: Schrift im Diagramm mit {smallest:.1f} px")
+        if facts["rolling"]:
+            problems.append(f"{name}: Das Diagramm passt nicht in die Breite.")
+        problems += [f"{name}: „{text}“ liegt nicht frei" for text in facts["crowded"]]
         if facts["white"]:
             problems.append(f"{name}: {facts['white']} weiße Flächen im dunklen Schema")
         if facts["images"]:
@@ -54,6 +89,16 @@ def test_phone_shows_diagrams_links_and_terms_whole(phone, toc_pages, base_url):
         problems += [f"{name}: halber Name: {text}" for text in halves]
     assert not problems, "\n".join(problems)
     assert drawn >= 30, f"nur {drawn} Seiten mit Diagramm"
+
+
+def test_status_page_is_short_until_opened(phone, base_url):
+    phone.goto(f"{base_url}/book/anhang/stand.html")
+    height = phone.locator("article").bounding_box()["height"]
+    assert height < 5000, f"{height:.0f} px hoch"
+    first = phone.locator("details.status").first
+    assert not first.locator("dl").is_visible()
+    first.locator("summary").click()
+    assert first.locator("dl a").first.is_visible()
 
 
 def test_learning_path_fits_a_phone(phone, base_url):
