@@ -118,6 +118,25 @@ async def refused(person: simulate.Person) -> None:
         await person.leave()
 
 
+def test_image_holds_every_package_its_chapters_import(hub):
+    code = r"""
+import importlib, json, pathlib, re
+names = {".".join(path.with_suffix("").parts) for path in pathlib.Path("examples").glob("*/*.py")}
+for path in pathlib.Path("notebooks").glob("*.ipynb"):
+    cells = json.loads(path.read_text())["cells"]
+    cells = [cell for cell in cells if "raises-exception" not in cell["metadata"].get("tags", ())]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    names |= set(re.findall(r"^(?:import|from) ([\w.]+)", chr(10).join(sources), re.MULTILINE))
+for name in sorted(names):
+    importlib.import_module(name)
+print(len(names))
+"""
+    command = ["docker", "run", "--rm", "--network", "none", "--workdir", "/opt/course"]
+    command += ["--env", f"PRICE_API_KEY={secrets.token_urlsafe(24)}"]
+    command += ["--env", "PYTHONPATH=/opt/course:/opt/course/notebooks", "--entrypoint", "python"]
+    assert int(process.output([*command, build.TAG, "-c", code])) > 30
+
+
 def test_wrong_password_is_refused(hub):
     together(refused(simulate.Person("anna", hub["bela"])))
 
