@@ -4,17 +4,13 @@ Ihre Kataloge übersetzen es nicht, und zwei Namen stehen fest in ihren Vorlagen
 """
 
 import gettext
+from pathlib import Path
 
+import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
 
-TEXTS = {
-    "Skip to main content": "Zum Inhalt springen",
-    "Back to top": "Nach oben",
-    "Version warning": "Hinweis zur Fassung",
-    "Link to this heading": "Link zu dieser Überschrift",
-    "Link to this term": "Link zu diesem Begriff",
-}
+TEXTS = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text(encoding="utf-8"))
 
 
 class Missing(gettext.NullTranslations):
