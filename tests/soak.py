@@ -1,6 +1,6 @@
 """Dauerlast: Jeder Dienst der Beispiele beantwortet lange gemischte, auch kaputte Fragen.
 
-`make soak` startet alle Varianten des Vertrags, hinter denen ein Dienst steht, in höchstens drei
+`make soak` startet alle Varianten des Vertrags, hinter denen ein Dienst steht, in drei
 Gruppen nebeneinander. Verlangt wird: gültige Steine immer richtig, nie ein Status ab 500, nach dem
 Aufwärmen höchstens zehn Prozent mehr Speicher, und nach dem Ende kein Prozess, kein Port, keine
 Datei. `SOAK_SECONDS` ist die Dauer je Gruppe; Varianten, die als Argumente genannt sind, laufen
@@ -152,6 +152,12 @@ def from_streamlit_server() -> Iterator[Ask]:
     finally:
         client.close()
         service.stop()
+
+
+# Hinter diesen Varianten steht kein Dienst, sondern eine Datei.
+FILES = ("price_model", "joblib_model", "pickle_model", "onnx_model", "experiment_tracking")
+SERVICES = {name: variant for name, variant in VARIANTS.items() if not name.startswith(FILES)}
+SERVICES["streamlit_app"] = from_streamlit_server
 
 
 @functools.cache
@@ -452,10 +458,7 @@ def soak(variants: dict[str, Callable], seconds: float) -> tuple[list[Target], d
                 broken.append(Target(name, None, [], [], own))
                 broken[-1].complain(f"Ließ sich nicht starten: {error}"[:500])
                 continue
-            if target.urls:
-                targets.append(target)
-            else:  # eine Datei, kein Dienst
-                stacks[name].close()
+            targets.append(target)
         print(f"Unter Last: {', '.join(target.name for target in targets)}", flush=True)
         threads = []
         everything.callback(stop.set)  # auch bei Abbruch endet zuerst die Last
@@ -506,7 +509,7 @@ def publish(targets: list[Target], seconds: float) -> None:
             "left": target.counts["übrig"],
             "wrong": target.counts["falsch"],
         }
-    figures.write("soak", {"services": {name: known[name] for name in VARIANTS if name in known}})
+    figures.write("soak", {"services": {name: known[name] for name in SERVICES if name in known}})
 
 
 def main() -> int:
@@ -518,13 +521,12 @@ def main() -> int:
         seconds = math.nan
     if not 1 <= seconds < math.inf:
         sys.exit(f"SOAK_SECONDS muss eine Zahl ab 1 sein, nicht {given_seconds!r}.")
-    chosen = VARIANTS | {"streamlit_app": from_streamlit_server}
-    if unknown := set(sys.argv[1:]) - set(chosen):
-        sys.exit(f"Keine Variante: {', '.join(sorted(unknown))}")
-    groups = [sys.argv[1:]] if sys.argv[1:] else [[*chosen][i::GROUPS] for i in range(GROUPS)]
+    if unknown := set(sys.argv[1:]) - set(SERVICES):
+        sys.exit(f"Kein Dienst: {', '.join(sorted(unknown))}")
+    groups = [sys.argv[1:]] if sys.argv[1:] else [[*SERVICES][i::GROUPS] for i in range(GROUPS)]
     done, skipped = [], {}
     for names in groups:
-        targets, absent = soak({name: chosen[name] for name in names}, seconds)
+        targets, absent = soak({name: SERVICES[name] for name in names}, seconds)
         done, skipped = done + targets, skipped | absent
         print(report(targets, seconds), flush=True)
         if seconds >= FULL_SECONDS:

@@ -121,17 +121,26 @@ def test_bad_duration_is_named(monkeypatch, value):
         soak.main()
 
 
-def test_unknown_variant_is_named(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["soak.py", "gibt_es_nicht"])
-    with pytest.raises(SystemExit, match="gibt_es_nicht"):
-        soak.main()
+def test_make_starts_it_and_an_unknown_name_is_refused():
+    # Mit den Pfaden aus dem Makefile; pytest hat eigene und merkte nicht, wenn dort einer fehlt.
+    makefile = (figures.ROOT / "Makefile").read_text(encoding="utf-8")
+    (paths,) = re.findall(r"PYTHONPATH=(\S+) \S+ tests/soak\.py", makefile)
+    done = subprocess.run(
+        [sys.executable, "tests/soak.py", "gibt_es_nicht"],
+        cwd=figures.ROOT,
+        env=os.environ | {"PYTHONPATH": paths, "PYTHONUTF8": "1"},
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    assert done.returncode == 1
+    assert done.stderr == "Kein Dienst: gibt_es_nicht\n"
 
 
 def test_numbers_of_one_run_leave_the_others(monkeypatch, tmp_path, targets):
     folder = tmp_path / "book" / "data"
     folder.mkdir(parents=True)
     monkeypatch.setattr(figures, "ROOT", tmp_path)
-    monkeypatch.setattr(soak, "VARIANTS", ["leak", "none"])
+    monkeypatch.setattr(soak, "SERVICES", ["leak", "none"])
     for name in ("none", "leak", "litter"):  # den letzten kennt der Vertrag nicht
         soak.publish([targets[name]], SECONDS)
     services = json.loads((folder / "soak.json").read_text(encoding="utf-8"))["services"]
@@ -143,7 +152,7 @@ def test_numbers_of_one_run_leave_the_others(monkeypatch, tmp_path, targets):
 def test_published_numbers_are_within_the_limits():
     found = json.loads((figures.ROOT / "book" / "data" / "soak.json").read_text(encoding="utf-8"))
     for name, numbers in found["services"].items():
-        assert name in contract.VARIANTS
+        assert name in soak.SERVICES
         assert numbers["seconds"] >= soak.FULL_SECONDS
         assert numbers["growth_percent"] <= 100 * soak.GROWTH, name
         assert not (numbers["server_errors"] or numbers["left"] or numbers["wrong"]), name
