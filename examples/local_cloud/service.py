@@ -220,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
             response = self.app.answer(request)
         except Refusal as refusal:
             response = self.app.refused(refusal)
-            # Was vom Inhalt noch kommt, läse der Server sonst als nächste Anfrage.
+            # Sonst hielte der Server, was vom Inhalt noch kommt, für die nächste Anfrage.
             self.close_connection = True
         # Ohne die Parameter: Darin stehen bei manchen Plattformen Schlüssel.
         print(self.command, path, response.status, flush=True)
