@@ -500,12 +500,14 @@ def publish(targets: list[Target], seconds: float) -> None:
     known = json.loads(path.read_text(encoding="utf-8"))["services"] if path.exists() else {}
     for target in targets:
         before, after = target.growth(seconds)
+        if not before:  # nie gestartet oder nicht zu messen; beides meldet der Lauf
+            continue
         known[target.name] = {
             "seconds": round(seconds),
             "sent": target.counts["gesendet"],
             "server_errors": target.counts["5xx"],
             "memory_mb": round(before),
-            "growth_percent": round(100 * (after / before - 1), 1) if before else None,
+            "growth_percent": round(100 * (after / before - 1), 1),
             "left": target.counts["übrig"],
             "wrong": target.counts["falsch"],
         }
@@ -530,7 +532,7 @@ def main() -> int:
         done, skipped = done + targets, skipped | absent
         print(report(targets, seconds), flush=True)
         if seconds >= FULL_SECONDS:
-            publish([target for target in targets if target.urls], seconds)
+            publish(targets, seconds)
     if done:
         print(f"\nGesamt, {seconds:.0f} s je Gruppe\n{report(done, seconds)}")
     for name, reason in skipped.items():

@@ -32,8 +32,8 @@ def lines(found: dict, up: str) -> list[str]:
         short = read(ROOT / path).title.partition(":")[0]
         cells = [f"[{short}]({up}{path})" + (f", `{how}`" if how else "")]
         cells += [german(numbers[key]) for key in ("seconds", "sent", "server_errors")]
-        growth = f"{numbers['growth_percent']:+}".replace(".", ",").replace("-", "−")
-        cells += [f"{numbers['memory_mb']} MB", f"{growth} %", german(numbers["left"])]
+        growth = f"{numbers['growth_percent']:+} %".replace(".", ",").replace("-", "−")
+        cells += [f"{numbers['memory_mb']} MB", growth, german(numbers["left"])]
         table.append(f"| {' | '.join(cells)} |")
     return table
 
