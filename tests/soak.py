@@ -59,6 +59,8 @@ GROWTH = 0.10
 # Anteile der Dauer: nach dem Aufwärmen wird verglichen, davor darf der Speicher wachsen.
 WARM, END = (0.25, 0.40), (0.85, 1.0)
 QUESTION_PAUSE, RAW_PAUSE, SAMPLES = 0.5, 1.5, 80
+# Nur hinter diesen Varianten laufen Container.
+CONTAINERS = ("docker_image", "compose_stack", "kubernetes_cluster")
 # In jedem Prozess eines Dienstes steht, zu welcher Variante er gehört; auch Waisen erben es.
 MARK = "SOAK_SERVICE"
 # So lange darf ein Container oder Pod noch brauchen, bis er weg ist.
@@ -359,7 +361,8 @@ def containers() -> set[int]:
 
 def start(name: str, variant: Callable, stack: ExitStack, folder: Path) -> Target:
     """Startet eine Variante und merkt sich, welche Dienste dabei entstehen."""
-    urls, roots, before, serve = [], [], containers(), process.serve
+    urls, roots, serve = [], [], process.serve
+    before = containers() if name in CONTAINERS else None
 
     def recorded(command: list, url: str, *rest: object, **options: object) -> process.Service:
         service = serve(command, url, *rest, **options)
@@ -383,7 +386,9 @@ def start(name: str, variant: Callable, stack: ExitStack, folder: Path) -> Targe
             opened = noted(getattr(contract, client))
             clients.enter_context(mock.patch.object(contract, client, opened))
         ask = stack.enter_context(variant())
-    return Target(name, ask, urls, [*roots, *containers() - before], folder)
+    if before is not None:
+        roots += containers() - before
+    return Target(name, ask, urls, roots, folder)
 
 
 def orphans(name: str, known: set[psutil.Process] = frozenset()) -> list[str]:

@@ -5,9 +5,13 @@ Starten: python -m uvicorn examples.gradio_app.app:app --port 8101
 
 import json
 import os
+import tempfile
 
 # Vor dem Import: Gradio meldet sich sonst bei seinem Hersteller.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# Sonst bleibt der Ordner für hochgeladene Dateien nach dem Ende liegen.
+SCRATCH = tempfile.TemporaryDirectory(prefix="gradio-", ignore_cleanup_errors=True)
+os.environ["GRADIO_TEMP_DIR"] = SCRATCH.name
 
 import gradio as gr
 import numpy as np
