@@ -55,4 +55,4 @@ def test_endurance_of_a_service_becomes_a_row():
     said, _, *_, row = soak_table.lines(found, "../../")
     assert said == "Zuletzt gemessen am 26. November 2026 (Linux)."
     service = "[Flask](../../notebooks/flask_service.ipynb), `gunicorn`"
-    assert row == f"| {service} | 600 | 1\u202f403 | 0 | 59 MB | −0,8 % | 0 |"
+    assert row == f"| {service} | 1\u202f403 | 0 | 59 MB | −0,8 % | 0 |"

@@ -151,8 +151,8 @@ def test_numbers_of_one_run_leave_the_others(monkeypatch, tmp_path, targets):
 
 def test_published_numbers_are_within_the_limits():
     found = json.loads((figures.ROOT / "book" / "data" / "soak.json").read_text(encoding="utf-8"))
+    assert list(found["services"]) == list(soak.SERVICES), "tests/soak.py mit dem Namen aufrufen"
     for name, numbers in found["services"].items():
-        assert name in soak.SERVICES
         assert numbers["seconds"] >= soak.FULL_SECONDS
         assert numbers["growth_percent"] <= 100 * soak.GROWTH, name
         assert not (numbers["server_errors"] or numbers["left"] or numbers["wrong"]), name

@@ -23,15 +23,15 @@ def lines(found: dict, up: str) -> list[str]:
     table = [
         f"Zuletzt gemessen am {day} ({found['machine']}).",
         "",
-        "| Dienst | Sekunden | Anfragen | Status ab 500 | Speicher | Zuwachs | Übrig |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        "| Dienst | Anfragen | Status ab 500 | Speicher | Zuwachs | Übrig |",
+        "|---|--:|--:|--:|--:|--:|",
     ]
     for name, numbers in found["services"].items():
         slug, _, how = name.partition(" with ")
         path = f"notebooks/{slug}.ipynb"
         short = read(ROOT / path).title.partition(":")[0]
         cells = [f"[{short}]({up}{path})" + (f", `{how}`" if how else "")]
-        cells += [german(numbers[key]) for key in ("seconds", "sent", "server_errors")]
+        cells += [german(numbers[key]) for key in ("sent", "server_errors")]
         growth = f"{numbers['growth_percent']:+} %".replace(".", ",").replace("-", "−")
         cells += [f"{numbers['memory_mb']} MB", growth, german(numbers["left"])]
         table.append(f"| {' | '.join(cells)} |")
