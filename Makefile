@@ -152,7 +152,7 @@ pdf: epub ## Das ganze Buch als PDF nach _build/forms, gesetzt aus den Seiten de
 	@$(BIN)/python tools/print_book.py pdf
 
 soak: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Jeden Dienst zehn Minuten mit gemischten und kaputten Fragen belasten (SOAK_SECONDS=600)
-	@OMP_WAIT_POLICY=passive PYTHONPATH=.:tests:notebooks $(BIN)/python tests/soak.py
+	@OMP_WAIT_POLICY=passive PYTHONPATH=.:tests:notebooks:tools $(BIN)/python tests/soak.py
 
 shuffle: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Tests und Notebooks dreimal in zufälliger Reihenfolge ausführen
 	@OMP_WAIT_POLICY=passive $(BIN)/python tools/shuffle.py

@@ -34,9 +34,6 @@ ROOT = Path(__file__).resolve().parent.parent
 LANGUAGES = {".py": "python", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".toml": "toml"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 GRACE_SECONDS = 5
-# Nicht im Wächter: Er endet mit os._exit und ließe seinen Ordner liegen.
-if __name__ != "__main__":
-    LOGS = tempfile.TemporaryDirectory(prefix="dienste-", ignore_cleanup_errors=True)
 
 
 class ProcessError(RuntimeError):
@@ -48,16 +45,24 @@ class Service:
 
     def __init__(self, guard: subprocess.Popen, log: Path) -> None:
         self._guard, self._log = guard, log
+        self._said: str | None = None  # was im Log stand, als der Dienst endete
         atexit.register(self.stop)
 
     def log(self, lines: int = 10) -> str:
         """Gibt die letzten Zeilen zurück, die der Dienst ausgegeben hat."""
-        return "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-lines:])
+        said = self._log.read_text("utf-8", "replace") if self._said is None else self._said
+        return "\n".join(said.splitlines()[-lines:])
 
     def stop(self) -> None:
         """Beendet den Dienst samt Kindern; ein zweiter Aufruf tut nichts."""
         self._guard.stdin.close()
         self._guard.wait()
+        if self._said is None:
+            # Nicht erst mit dem Kernel: Den beendet nbval mit SIGKILL, und die Datei bliebe.
+            self._said = ""
+            with contextlib.suppress(OSError):  # Windows löscht keine Datei, die noch offen ist
+                self._said = self._log.read_text("utf-8", "replace")
+                self._log.unlink()
 
 
 def serve(
@@ -77,9 +82,10 @@ def serve(
     with socket.socket() as probe:
         if probe.connect_ex((urlsplit(url).hostname, urlsplit(url).port)) == 0:
             raise ProcessError(f"Port {urlsplit(url).port} ist belegt: Läuft der Dienst schon?")
-    handle, log = tempfile.mkstemp(suffix=".log", dir=LOGS.name)
+    called = _command(command)
+    handle, log = tempfile.mkstemp(prefix="dienst-", suffix=".log")
     guard = subprocess.Popen(
-        [sys.executable, __file__, *_command(command)],
+        [sys.executable, __file__, log, *called],
         cwd=ROOT,
         env=_environment(env),
         stdin=subprocess.PIPE,
@@ -216,7 +222,8 @@ def _environment(env: dict | None) -> dict:
     return {**os.environ, **fixed, **(env or {})}
 
 
-def _guard(command: list[str]) -> int:
+def _guard(log: str, command: list[str]) -> int:
+    kernel = os.getppid()
     child = psutil.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     family: list[psutil.Process] = []
 
@@ -236,10 +243,13 @@ def _guard(command: list[str]) -> int:
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)  # Kinder, die ihren Vater überlebt haben
+    if os.getppid() != kernel:  # wer noch lebt, liest das Log und löscht es selbst
+        with contextlib.suppress(OSError):
+            os.unlink(log)
     return code
 
 
 if __name__ == "__main__":
     # Nicht sys.exit: Der Thread an der Pipe störte das Herunterfahren mit einer Meldung.
     # Kein Code heißt: Der Thread hat das Ende des Dienstes zuerst gesehen.
-    os._exit(_guard(sys.argv[1:]) or 0)
+    os._exit(_guard(sys.argv[1], sys.argv[2:]) or 0)

@@ -718,6 +718,7 @@ def through_load_generator() -> Iterator[Ask]:
     def ask(payload: object) -> tuple[list[float], str]:
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         sample = asyncio.run(answer(body))
+        assert sample.status.isdecimal(), f"Keine Antwort: {sample.status}"
         content = json.loads(sample.answer)
         if sample.status.startswith("4"):
             problems = [(p["field"], p["reason"]) for p in content["detail"]]

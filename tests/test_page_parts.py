@@ -1,6 +1,7 @@
 """Was den Seiten beim Bau abgenommen wird: unbenutzte Regeln im Stil, große Bilder."""
 
 import pytest
+import soak_table
 import stylesheet
 from images import WebP, measure
 from PIL import Image
@@ -43,3 +44,15 @@ def test_drawing_needs_a_view_box(tmp_path):
     drawing.write_text("<svg></svg>", encoding="utf-8")
     with pytest.raises(ExtensionError, match="viewBox"):
         measure(drawing)
+
+
+def test_endurance_of_a_service_becomes_a_row():
+    numbers = {"seconds": 600, "sent": 1403, "server_errors": 0, "memory_mb": 59}
+    numbers |= {"growth_percent": -0.8, "left": 0, "wrong": 0}
+    found = {"date": "2026-11-26", "machine": "Linux", "services": {}}
+    assert soak_table.lines(found, "") == ["Noch ist keine Messung hinterlegt."]
+    found["services"] = {"flask_service with gunicorn": numbers}
+    said, _, *_, row = soak_table.lines(found, "../../")
+    assert said == "Zuletzt gemessen am 26. November 2026 (Linux)."
+    service = "[Flask](../../notebooks/flask_service.ipynb), `gunicorn`"
+    assert row == f"| {service} | 1\u202f403 | 0 | 59 MB | −0,8 % | 0 |"

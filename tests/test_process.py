@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 
@@ -38,13 +39,17 @@ def wait_until_free(port: int) -> bool:
     return not listening(port)
 
 
-def test_service_answers_and_stops_with_port_free(port):
-    service = process.serve([*FILES, port], URL.format(port=port))
+def test_service_answers_and_stops_with_port_free(port, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    env = {"TMPDIR": str(tmp_path)}
+    service = process.serve([*FILES, port], URL.format(port=port), env=env)
     with urllib.request.urlopen(URL.format(port=port), timeout=5) as response:
         assert response.status == 200
     service.stop()
     service.stop()
     assert not listening(port)
+    assert '"GET / HTTP/1.1" 200' in service.log() and "Traceback" not in service.log(50)
+    assert not list(tmp_path.iterdir()), "Dienst oder Wächter ließen etwas liegen"
 
 
 def test_process_that_dies_at_once_shows_its_last_words(port):
@@ -99,7 +104,7 @@ def test_missing_program_is_named(port):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Prozessgruppen gibt es nur auf POSIX")
-def test_service_and_its_children_die_with_a_killed_kernel(port):
+def test_service_and_its_children_die_with_a_killed_kernel(port, tmp_path):
     """Der Dienst startet ein eigenes Kind; der „Kernel“ stirbt samt Prozessgruppe an SIGKILL."""
     server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
     launcher = f"import subprocess; subprocess.run({server!r})"
@@ -111,13 +116,18 @@ def test_service_and_its_children_die_with_a_killed_kernel(port):
     with subprocess.Popen(
         [sys.executable, "-c", kernel],
         cwd=process.ROOT,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         start_new_session=True,
     ) as parent:
         assert parent.stdout.readline().strip() == b"bereit"
-        assert listening(port)
+        assert listening(port) and list(tmp_path.iterdir())
         os.killpg(parent.pid, signal.SIGKILL)
     assert wait_until_free(port)
+    deadline = time.monotonic() + 15
+    while list(tmp_path.iterdir()):
+        assert time.monotonic() < deadline, "Das Log des Dienstes blieb liegen"
+        time.sleep(0.1)
 
 
 def test_run_shows_stdout_and_fails_with_stderr(capsys):

@@ -30,10 +30,11 @@ DEBIAN = "--showformat=${Package} ${Version}\n"
 def images() -> list[str]:
     """Die Images, die das Buch baut und die jeder Rechner mit Docker behält."""
     sys.path.insert(0, str(ROOT))
+    from examples.classroom_hub import build as classroom
     from examples.compose_stack import registry
     from examples.docker_image import build
 
-    return [build.TAG, registry.TAG]
+    return [build.TAG, registry.TAG, classroom.TAG]
 
 
 def checked(content: str, what: str) -> str:

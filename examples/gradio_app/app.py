@@ -5,9 +5,15 @@ Starten: python -m uvicorn examples.gradio_app.app:app --port 8101
 
 import json
 import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 # Vor dem Import: Gradio meldet sich sonst bei seinem Hersteller.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# Hierhin kommt, was jemand hochlädt; die Vorgabe ist ein Ordner, der für immer bleibt.
+os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="gradio-")
 
 import gradio as gr
 import numpy as np
@@ -192,8 +198,16 @@ def build() -> gr.Blocks:
 
 demo = build()
 
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    """Löscht am Ende, was hochgeladen wurde."""
+    yield
+    shutil.rmtree(os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
+
+
 # Die Seite /docs holt ihr Skript von einem fremden Server; hier braucht sie niemand.
-service = FastAPI(openapi_url=None)
+service = FastAPI(openapi_url=None, lifespan=lifespan)
 
 
 @service.get("/health/live")

@@ -39,7 +39,7 @@ class OneSeat:
             if OneSeat.taken in OneSeat.slow:
                 OneSeat.free_at += OneSeat.extra_seconds
             OneSeat.taken += 1
-            await anyio.sleep(OneSeat.free_at - time.monotonic())
+            await anyio.sleep(max(0, OneSeat.free_at - time.monotonic()))
             await self.app(scope, receive, send)
         finally:
             OneSeat.present -= 1

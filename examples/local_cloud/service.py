@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -163,7 +163,7 @@ class Child:
         with tempfile.NamedTemporaryFile(dir=logs, suffix=".log", delete=False) as log:
             self._log = Path(log.name)
             self._guard = subprocess.Popen(
-                [sys.executable, GUARD, *map(str, command)],
+                [sys.executable, GUARD, self._log, *map(str, command)],
                 cwd=cwd,
                 env=env,
                 stdin=subprocess.PIPE,
@@ -213,18 +213,19 @@ class _Handler(BaseHTTPRequestHandler):
     app: App
 
     def _handle(self) -> None:
-        target = urlsplit(self.path)
-        body = self._body()
-        if body is None:
-            response = self.app.refused(Refusal(413, "Der Inhalt ist zu groß."))
-            self.close_connection = True
-        else:
-            query = {name: values[-1] for name, values in parse_qs(target.query, True).items()}
+        path, _, parameters = self.path.partition("?")
+        path = unquote(path)
+        try:
+            query = {name: values[-1] for name, values in parse_qs(parameters, True).items()}
             headers = {name.lower(): value for name, value in self.headers.items()}
-            request = Request(self.command, unquote(target.path), query, headers, body)
+            request = Request(self.command, path, query, headers, self._body())
             response = self.app.answer(request)
+        except Refusal as refusal:
+            response = self.app.refused(refusal)
+            # Sonst hielte der Server, was vom Inhalt noch kommt, für die nächste Anfrage.
+            self.close_connection = True
         # Ohne die Parameter: Darin stehen bei manchen Plattformen Schlüssel.
-        print(self.command, unquote(target.path), response.status, flush=True)
+        print(self.command, path, response.status, flush=True)
         content = response.body()
         self.send_response(response.status)
         self.send_header("Content-Type", response.media_type)
@@ -235,14 +236,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def _body(self) -> bytes | None:
+    def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            length = int(self.headers.get("Content-Length") or 0)
-            return self.rfile.read(length) if length <= MAX_BODY_BYTES else None
+            return self.rfile.read(_length(self.headers.get("Content-Length") or "0"))
         body = b""
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            if len(body) + size > MAX_BODY_BYTES:
-                return None
+        while size := _length(self.rfile.readline().split(b";")[0], 16, len(body)):
             body += self.rfile.read(size)
             self.rfile.readline()
         self.rfile.readline()
@@ -252,6 +250,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Eine eigene Zeile je Aufruf genügt."""
+
+
+def _length(text: str | bytes, base: int = 10, before: int = 0) -> int:
+    """Liest, wie viele Bytes noch kommen sollen; `before` sind schon da."""
+    try:
+        length = int(text, base)
+    except ValueError:
+        length = -1
+    if length < 0:
+        raise Refusal(400, "Die Länge des Inhalts ist keine Zahl ab 0.")
+    if before + length > MAX_BODY_BYTES:
+        raise Refusal(413, "Der Inhalt ist zu groß.")
+    return length
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Schweigt, wenn ein Client mittendrin auflegt."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
 
 def run(build: Callable[[Path], App], tls: ssl.SSLContext | None = None) -> None:
@@ -266,11 +284,14 @@ def run(build: Callable[[Path], App], tls: ssl.SSLContext | None = None) -> None
     with tempfile.TemporaryDirectory(prefix="local-cloud-", ignore_cleanup_errors=True) as folder:
         app = build(Path(folder))
         try:
-            server = ThreadingHTTPServer((HOST, port), type("Handler", (_Handler,), {"app": app}))
+            server = _Server((HOST, port), type("Handler", (_Handler,), {"app": app}))
         except (OSError, OverflowError) as error:
             sys.exit(f"Port {port} lässt sich nicht öffnen: {error}")
         if tls:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
+            # Begrüßt wird im Thread der Verbindung: Wer schweigt, hält nur sich selbst auf.
+            server.socket = tls.wrap_socket(
+                server.socket, server_side=True, do_handshake_on_connect=False
+            )
         app.address = f"{'https' if tls else 'http'}://{HOST}:{server.server_port}"
         try:
             server.serve_forever(poll_interval=0.1)

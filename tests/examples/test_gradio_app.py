@@ -326,3 +326,8 @@ def test_example_fills_in_all_values_and_calculates(page, url):
     numbers.nth(5).wait_for()
     values = [float(value) for value in numbers.evaluate_all("all => all.map(e => e.value)")]
     assert values == [2.01, 62.1, 57.0, 8.02, 8.06, 4.99]
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path):
+    serve(free_port(), TMPDIR=str(tmp_path)).stop()
+    assert not list(tmp_path.iterdir())

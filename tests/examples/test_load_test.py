@@ -156,6 +156,18 @@ def test_little_holds_even_through_a_stall(seat):
     assert found["relative_error"] < 0.25 and found["counted"] > 5
 
 
+def test_seat_that_is_already_free_is_no_error():
+    # Zwischen zwei Blicken auf die Uhr vergeht auf einem vollen Rechner mehr als eine Antwort.
+    code = (
+        "import asyncio; from types import SimpleNamespace; from unittest import mock;"
+        "from examples.load_test import service; times = iter([0.0, 1.0]);"
+        "service.time = SimpleNamespace(monotonic=lambda: next(times)); app = mock.AsyncMock();"
+        "asyncio.run(service.OneSeat(app)({'type': 'http', 'path': '/predict'}, None, None));"
+        "app.assert_awaited_once()"
+    )
+    process.output(["python", "-c", code], env={"SEAT_SECONDS": "0.001"})
+
+
 def test_saturation(seat):
     command = ["python", "-m", "examples.load_test.saturate", seat, "--service-ms", "10"]
     rows = json.loads(process.output([*command, "--rates", "50", "150", "--seconds", "1.5"]))

@@ -132,6 +132,21 @@ def test_too_large_body_is_refused(toy):
         assert line.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: viel\r\n\r\n",
+        b"Content-Length: -1\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_unreadable_length_is_refused(toy, head):
+    _, client = toy
+    with socket.create_connection((client.base_url.host, client.base_url.port), 30) as line:
+        line.sendall(b"POST /echo/a HTTP/1.1\r\nHost: x\r\n" + head)
+        assert line.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
 def test_crash_is_answered_without_its_cause(toy):
     _, client = toy
     answer = client.post("/crash")

@@ -1,6 +1,7 @@
 """Azure auf dem eigenen Rechner, gefragt vom SDK: Absagen wie dort, und kein Rest."""
 
 import json
+import socket
 import threading
 import time
 from pathlib import Path
@@ -89,6 +90,12 @@ def test_unknown_call_is_refused_by_name(azure):
     assert f"Nicht nachgebildet: GET {WORKSPACE}/jobs/training" in error.message
     answer = raw(azure, "POST", f"{WORKSPACE}/computes/cpu/start")
     assert answer.status_code == 501 and "computes/cpu/start" in answer.text
+
+
+def test_silent_connection_blocks_nobody(azure):
+    with socket.create_connection(("127.0.0.1", int(azure.url.rpartition(":")[2]))):
+        answer = httpx.get(f"{azure.url}/health/ready", verify=azure.trusted, timeout=10)
+    assert answer.status_code == 200
 
 
 def test_role_decides_what_is_allowed(azure):
