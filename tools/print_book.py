@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import matplotlib
@@ -68,7 +68,8 @@ def chapters(toc: dict) -> Iterator[tuple[int, str, str]]:
 
 def name(page: str) -> str:
     """Macht aus dem Pfad einer Seite den Anfang ihrer Sprungziele."""
-    return PurePosixPath(page).name
+    # Der ganze Pfad: webanwendungen gibt es im Buch und in der Lehre.
+    return page.replace("/", "-")
 
 
 def place(page: str, body: Tag, pages: set[str], folder: Path) -> None:
@@ -86,6 +87,9 @@ def place(page: str, body: Tag, pages: set[str], folder: Path) -> None:
         tag["href"] = f"#{name(target)}" + f"--{unquote(parts.fragment)}" * bool(parts.fragment)
     for tag in body.find_all("img"):
         tag["src"] = (folder / posixpath.dirname(page) / unquote(tag["src"])).resolve().as_uri()
+    # WeasyPrint zählt sonst jede Liste ab 1.
+    for tag in body.find_all("ol", start=True):
+        tag["style"] = f"counter-reset: list-item {int(tag['start']) - 1}"
 
 
 def draw_formulas(soup: BeautifulSoup, body: Tag) -> None:

@@ -15,7 +15,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.builders.epub3 import Epub3Builder
 
-STYLES = ["pygments.css", "print.css"]
+STYLES = ["pygments.css", "print.css", "night.css"]
 # Was auf Papier nichts bewirkt.
 REMOVED = "script, style, noscript, button, form, .headerlink, .copybtn, summary, link, template"
 # Aus HTML entfernt oder nur für Skripte und Tastatur da.
@@ -93,6 +93,9 @@ def make_static(html: str) -> str:
         details.name = "div"
         details.attrs = {"class": "opened"}
     for tag in soup.select(REMOVED):
+        tag.decompose()
+    # Hinter dem leeren Anfang, den Pygments schreibt, bricht WeasyPrint eine lange Zeile nicht um.
+    for tag in soup.select("pre > span:empty"):
         tag.decompose()
     for tag in soup.find_all(True):
         for name in [name for name in tag.attrs if ATTRIBUTES.fullmatch(name)]:
