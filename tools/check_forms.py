@@ -53,7 +53,7 @@ def figures(element: object) -> int:
     return found
 
 
-def layout(path: Path, last: set[int], headings: set[str]) -> Iterator[str]:
+def layout(path: Path, last: set[int], headings: set[tuple[int, str]]) -> Iterator[str]:
     """Findet, was nur die gezeichnete Seite zeigt: Inhalt auf dem Rand, schlechte Umbrüche."""
     import pypdfium2
 
@@ -81,7 +81,7 @@ def layout(path: Path, last: set[int], headings: set[str]) -> Iterator[str]:
         # Die unterste Zeile: 14 Punkte hoch ist keine Überschrift.
         low = page.get_height() * (1 - (TOP + filled * (BOTTOM - TOP)) / HEIGHT)
         line = page.get_textpage().get_text_bounded(bottom=low - 1, top=low + 14)
-        if plain(line) in headings:
+        if (number, plain(line)) in headings:
             yield f"Seite {number}: Die Überschrift „{line.strip()}“ steht allein unten"
 
 
@@ -114,7 +114,10 @@ def check_pdf(path: Path, html: str) -> tuple[int, list[str]]:
             problems.append(f"Das Inhaltsverzeichnis nennt für „{title}“ eine falsche Seite")
     # Eine Seite vor dem nächsten Kapitel darf kurz sein.
     last = {known.get(article["id"], 0) for article in source.select("article")}
-    headings = {plain(heading.get_text()) for heading in source.select("h2, h3")}
+    headings = {
+        (known[section["id"]] + 1, plain(section.find(["h2", "h3"]).get_text()))
+        for section in source.select("section[id]:has(> h2, > h3)")
+    }
     problems += layout(path, last | {len(texts)}, headings)
     jumps = 0
     for number, page in enumerate(reader.pages, 1):
