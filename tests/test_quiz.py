@@ -13,11 +13,27 @@ TEXT = """1. Stimmt das?
 
    1. Nein
 
-      Falsch: Das stimmt nicht.
+   2. Ja, mit "a < b"
+
+2. Wirklich? *Mehrere Antworten sind richtig.*
+
+   1. Nein
 
    2. Ja, mit "a < b"
 
-      Richtig: So ist es."""
+   3. Ja, mit "a < b"
+
+-[ Antworten ]-
+
+1. 1. Falsch: Das stimmt nicht.
+
+   2. Richtig: So ist es.
+
+2. 1. Falsch: Das stimmt nicht.
+
+   2. Richtig: So ist es.
+
+   3. Richtig: So ist es."""
 
 
 def build(folder, builder: str, text: str) -> subprocess.CompletedProcess:
@@ -51,8 +67,8 @@ def test_what_is_no_answer_is_refused(html, reason):
         quiz.parse(html)
 
 
-def test_other_formats_list_every_answer_with_its_explanation(tmp_path):
-    done = build(tmp_path, "text", QUESTION)
+def test_other_formats_list_the_explanations_behind_the_last_question(tmp_path):
+    done = build(tmp_path, "text", f"{QUESTION}\n2. Wirklich?\n\n{WRONG}\n{RIGHT}\n{RIGHT}\n")
     assert done.returncode == 0, done.stderr
     assert TEXT in (tmp_path / "out" / "index.txt").read_text(encoding="utf-8")
 

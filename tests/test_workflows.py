@@ -98,9 +98,9 @@ def test_published_book_carries_the_results():
     assert build["needs"] == "notebooks" and build["if"] == "${{ !cancelled() }}"
     assert build["permissions"]["actions"] == "read"
     commands = [step["run"] for step in build["steps"] if "run" in step]
-    # Folien und EPUB zuerst: Das Buch verlinkt, was gebaut ist.
+    # Folien, EPUB und PDF zuerst: Das Buch verlinkt, was gebaut ist.
     assert commands[0] == "python tools/fetch_results.py"
-    assert commands[-2:] == ["make slides epub", "make book"]
+    assert commands[-2:] == ["make slides pdf", "make book"]
 
 
 def test_pages_are_rebuilt_every_week_after_the_newest_versions():

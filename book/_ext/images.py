@@ -14,7 +14,7 @@ from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms.images import ImageConverter
 from sphinx.writers.html5 import HTML5Translator
 
-VIEW_BOX = re.compile(r'viewBox="0 0 (\d+) (\d+)"')
+VIEW_BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 PIXELS = re.compile(r"(\d+)(?:px)?")
 RASTER = {".png", ".jpg", ".jpeg", ".gif"}
 
@@ -49,7 +49,7 @@ def measure(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             return image.size
     if found := VIEW_BOX.search(path.read_text(encoding="utf-8")):
-        return int(found[1]), int(found[2])
+        return round(float(found[1])), round(float(found[2]))
     raise ExtensionError(f'{path.name}: Dem Diagramm fehlt viewBox="0 0 Breite Höhe"')
 
 
@@ -57,6 +57,11 @@ def write_image(translator: HTML5Translator, node: nodes.image) -> None:
     """Schreibt ein Bild mit Breite und Höhe: Der Platz ist frei, bevor es geladen ist."""
     builder = translator.builder
     if builder.name != "html" or "?" in node["candidates"]:
+        # Ohne Breite füllte jede Zeichnung die Seite, und ihre Schrift wäre jedes Mal anders groß.
+        # Das Maß lässt die breitesten gerade noch auf ein Blatt.
+        if node["uri"].endswith(".svg") and "?" not in node["candidates"]:
+            width, _ = measure(Path(builder.srcdir, node["uri"]))
+            node.setdefault("width", f"{0.8 * width:.0f}px")
         HTML5Translator.visit_image(translator, node)
         return
     width, height = measure(Path(builder.srcdir, node["uri"]))

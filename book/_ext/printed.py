@@ -15,7 +15,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.builders.epub3 import Epub3Builder
 
-STYLES = ["pygments.css", "print.css"]
+STYLES = ["pygments.css", "print.css", "screen.css"]
 # Was auf Papier nichts bewirkt.
 REMOVED = "script, style, noscript, button, form, .headerlink, .copybtn, summary, link, template"
 # Aus HTML entfernt oder nur für Skripte und Tastatur da.
@@ -62,7 +62,7 @@ def configure(app: Sphinx) -> None:
     config.epub_basename = "modelle-in-betrieb"
     config.epub_cover = COVER
     config.epub_language = config.language
-    config.epub_title = config.project
+    config.epub_title = config.html_title  # project setzt Jupyter Book nicht
     config.epub_author = config.epub_publisher = config.epub_contributor = (
         "Die Mitwirkenden von Modelle in Betrieb"
     )
@@ -93,6 +93,9 @@ def make_static(html: str) -> str:
         details.name = "div"
         details.attrs = {"class": "opened"}
     for tag in soup.select(REMOVED):
+        tag.decompose()
+    # Hinter dem leeren Anfang, den Pygments schreibt, bricht WeasyPrint eine lange Zeile nicht um.
+    for tag in soup.select("pre > span:empty"):
         tag.decompose()
     for tag in soup.find_all(True):
         for name in [name for name in tag.attrs if ATTRIBUTES.fullmatch(name)]:

@@ -2,7 +2,7 @@
 
 Im Notebook ist eine Frage ein nummerierter Punkt, jede Antwort darunter ein `<details>`. So lesen
 sie JupyterLab und GitHub. Auf der Seite werden daraus Auswahlfelder, in jeder anderen
-Form (PDF, E-Book) eine Liste, in der unter jeder Antwort die Erklärung steht.
+Form (PDF, E-Book) eine Liste, und die Erklärungen stehen erst hinter der letzten Frage.
 """
 
 import re
@@ -16,6 +16,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 
 HEADING = "Selbsttest"
+SEVERAL = "Mehrere Antworten sind richtig."
 ANSWER = re.compile(
     r"<details><summary>(?P<text>.+?)</summary>\s*"
     r"(?P<why>(?P<verdict>Richtig|Falsch): .+?)</details>",
@@ -124,7 +125,7 @@ class WriteQuestions(SphinxPostTransform):
         for text in texts:
             yield from text.children
         if several:
-            yield html(' <span class="quiz-hint">Mehrere Antworten sind richtig.</span>')
+            yield html(f' <span class="quiz-hint">{SEVERAL}</span>')
         yield html("</legend>")
         for letter, answer in zip("abcd", answers, strict=False):
             name = f"quiz-{number}"
@@ -143,6 +144,36 @@ class WriteQuestions(SphinxPostTransform):
         )
 
 
+class PrintQuestions(SphinxPostTransform):
+    """Trennt, wo nichts aufklappt, die Fragen von den Erklärungen: Sonst sähe sie jeder sofort."""
+
+    default_priority = 400
+
+    def is_supported(self) -> bool:
+        """Überall, wo WriteQuestions nichts tut."""
+        return self.app.builder.name not in WriteQuestions.builders
+
+    def run(self, **kwargs: object) -> None:
+        """Macht aus den Fragen eine Liste und hängt die Erklärungen als zweite an."""
+        lists = [n for n in self.document.findall(nodes.enumerated_list) if "quiz" in n["classes"]]
+        if not lists:
+            return
+        questions, explained = lists[0], nodes.enumerated_list(enumtype="arabic", suffix=".")
+        for question in lists:
+            *_, text, answers = question[0].children
+            if sum(answer["right"] for answer in answers) > 1:
+                text += [nodes.Text(" "), nodes.emphasis("", SEVERAL)]
+            reasons = answers.copy()
+            for answer in answers:
+                reasons += nodes.list_item("", answer.pop())
+            explained += nodes.list_item("", reasons)
+            if question is not questions:
+                questions += question.children
+                question.parent.remove(question)
+        for part in (nodes.rubric("", "Antworten"), explained):
+            questions.parent.append(part)
+
+
 def html(text: str) -> nodes.raw:
     """Ein Stück HTML."""
     return nodes.raw("", text, format="html")
@@ -152,4 +183,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Meldet die Erweiterung an."""
     app.add_transform(ReadQuestions)
     app.add_post_transform(WriteQuestions)
+    app.add_post_transform(PrintQuestions)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
