@@ -1,7 +1,7 @@
 """Literatur auf Deutsch: „und“ zwischen den Namen, Titel in der Schreibung ihrer Quelle.
 
-Die Vorlage von pybtex schriebe „and“ und von jedem Titel nur den ersten Buchstaben groß, aus
-„AWS Fargate“ würde „Aws fargate“.
+Die Vorlage von `pybtex` schriebe `and` und von jedem Titel nur den ersten Buchstaben groß, aus
+`AWS Fargate` würde `Aws fargate`.
 """
 
 from pybtex.database import Entry
