@@ -111,6 +111,14 @@ def wait_for(condition, timeout: float = 60) -> None:
         time.sleep(0.2)
 
 
+def loading(url: str) -> bool:
+    """Sagt, ob der Dienst sein Modell noch lädt oder nicht einmal zuhört."""
+    try:
+        return "noch" in httpx.get(f"{url}/health/ready").text
+    except httpx.TransportError:  # Docker nimmt an, bevor im Container jemand zuhört
+        return True
+
+
 # --- Dockerfile -------------------------------------------------------------------------
 
 
@@ -305,7 +313,7 @@ def test_corrupt_model_never_becomes_ready_and_the_old_container_answers(service
     ):
         wait_for(lambda: state(name, "Health.Status") == "unhealthy")
         url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: "noch" not in httpx.get(f"{url}/health/ready").text)
+        wait_for(lambda: not loading(url))
         answers = [httpx.get(f"{url}/health/ready"), httpx.post(f"{url}/predict", json=EXAMPLE)]
         assert [answer.status_code for answer in answers] == [503, 503]
         for answer in answers:
