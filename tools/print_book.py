@@ -73,7 +73,7 @@ def book_title() -> str:
 
 def name(page: str) -> str:
     """Macht aus dem Pfad einer Seite den Anfang ihrer Sprungziele."""
-    # Der ganze Pfad: webanwendungen gibt es im Buch und in der Lehre.
+    # Der ganze Pfad: `webanwendungen` gibt es im Buch und in der Lehre.
     return page.replace("/", "-")
 
 

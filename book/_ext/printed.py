@@ -62,7 +62,7 @@ def configure(app: Sphinx) -> None:
     config.epub_basename = "modelle-in-betrieb"
     config.epub_cover = COVER
     config.epub_language = config.language
-    config.epub_title = config.html_title  # project setzt Jupyter Book nicht
+    config.epub_title = config.html_title  # `project` setzt Jupyter Book nicht
     config.epub_author = config.epub_publisher = config.epub_contributor = (
         "Die Mitwirkenden von Modelle in Betrieb"
     )
@@ -94,7 +94,7 @@ def make_static(html: str) -> str:
         details.attrs = {"class": "opened"}
     for tag in soup.select(REMOVED):
         tag.decompose()
-    # Hinter dem leeren Anfang, den Pygments schreibt, bricht WeasyPrint eine lange Zeile nicht um.
+    # Code beginnt mit einem leeren Element; dahinter bricht WeasyPrint lange Zeilen nicht um.
     for tag in soup.select("pre > span:empty"):
         tag.decompose()
     for tag in soup.find_all(True):

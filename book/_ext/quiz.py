@@ -150,7 +150,7 @@ class PrintQuestions(SphinxPostTransform):
     default_priority = 400
 
     def is_supported(self) -> bool:
-        """Überall, wo WriteQuestions nichts tut."""
+        """Überall, wo keine Auswahlfelder stehen."""
         return self.app.builder.name not in WriteQuestions.builders
 
     def run(self, **kwargs: object) -> None:
