@@ -50,6 +50,7 @@ Die Formel $\\lambda = 0{{,}}8$, ein Pfeil →, eine Menge ∈, ein Rahmen ┌�
 | Donaudampfschifffahrtsgesellschaft | `{LONG[:30]}` | Herausforderungen | Aufteilung |
 
 ```python
+import os
 {LONG}
 ```
 
@@ -194,7 +195,7 @@ def test_pdf_is_complete(book, source):
     texts = [page.extract_text() for page in PdfReader(path).pages]
     assert len(texts) >= 2 + len(PAGES)  # Titel, Inhalt, je Seite mindestens eine
     text = "".join(texts)
-    for part in ("→", "∈", "┌─┐", "✓", "Aufgeklappt.", "Geschätzter Preis"):
+    for part in ("→", "∈", "┌─┐", "✓", "Aufgeklappt.", "Geschätzter Preis", "import os"):
         assert part in text, part
     assert re.sub(r"\s", "", text).count("x" * 130) == 2, "Lange Zeile abgeschnitten"
     assert "3. " in text, "Die Liste beginnt nicht mit 3"

@@ -95,8 +95,9 @@ def make_static(html: str) -> str:
     for tag in soup.select(REMOVED):
         tag.decompose()
     # Code beginnt mit einem leeren Element; dahinter bricht WeasyPrint lange Zeilen nicht um.
-    for tag in soup.select("pre > span:empty"):
-        tag.decompose()
+    for tag in soup.select("pre > span"):
+        if not tag.contents:  # `:empty` träfe auch die Leerzeichen
+            tag.decompose()
     for tag in soup.find_all(True):
         for name in [name for name in tag.attrs if ATTRIBUTES.fullmatch(name)]:
             del tag[name]
