@@ -386,6 +386,12 @@ def from_cluster() -> Iterator[Ask]:
             yield ask
 
 
+def load_into_cluster() -> None:
+    """Baut das Image des Preisdienstes und bringt es in den Cluster; beides nur, wenn es fehlt."""
+    process.output(["python", "-m", "examples.docker_image.build"], timeout=600)
+    process.output(["python", "-m", "examples.kubernetes_cluster.load_image", "price-api:1.0.0"])
+
+
 @contextmanager
 def cluster_namespace(purpose: str, folder: str) -> Iterator[str]:
     """Ein eigener Namensraum, in dem der Dienst aus diesem Ordner läuft; am Ende ist er fort."""
@@ -393,8 +399,7 @@ def cluster_namespace(purpose: str, folder: str) -> Iterator[str]:
     tool("kubernetes")
     namespace = f"price-{purpose}-{secrets.token_hex(3)}"
     kubectl = ["kubectl", "-n", namespace]
-    process.output(["python", "-m", "examples.docker_image.build"], timeout=600)
-    process.output(["python", "-m", "examples.kubernetes_cluster.load_image", "price-api:1.0.0"])
+    load_into_cluster()
     process.output(["kubectl", "create", "namespace", namespace])
     try:
         process.output(["python", "-m", "examples.kubernetes_cluster.secret", namespace])

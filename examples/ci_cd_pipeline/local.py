@@ -26,13 +26,14 @@ def tool(name: str) -> str:
     return str(Path(sys.executable).with_name(name + (".exe" if os.name == "nt" else "")))
 
 
-# [act]
 def act(workflow: str) -> int:
     """Führt den Workflow auf diesem Rechner aus, in einer Kopie dessen, was Git kennt."""
     with tempfile.TemporaryDirectory() as cache:
         command = [tool("act"), "workflow_dispatch", "--workflows", workflow]
         # „-self-hosted“: die Schritte laufen hier und nicht in einem Container.
         command += ["--platform", "ubuntu-24.04=-self-hosted"]
+        # Sonst öffnet act einen Port auf der Adresse, unter der andere den Rechner erreichen.
+        command += ["--no-cache-server"]
         env = {**os.environ, "XDG_CACHE_HOME": cache, "XDG_CONFIG_HOME": cache}
         done = subprocess.run(
             command,
@@ -45,9 +46,6 @@ def act(workflow: str) -> int:
         )
     print("\n".join(readable(done.stdout)) or done.stdout)
     return done.returncode
-
-
-# [end act]
 
 
 def readable(output: str) -> list[str]:

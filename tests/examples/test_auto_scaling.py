@@ -17,7 +17,7 @@ import yaml
 
 import needs
 import process
-from contract import RAY, free_port, require_environment
+from contract import RAY, free_port, load_into_cluster, require_environment
 from examples.auto_scaling import cost, guard, kill_replica, scale_ray, simulate
 from examples.auto_scaling.simulate import Model, TraceError, explained, limited, wanted
 from examples.price_model.schema import EXAMPLE
@@ -195,8 +195,9 @@ def test_impossible_price_is_refused(options):
 
 
 @pytest.fixture(scope="module")
-def cluster(needs_kubernetes):
+def cluster(needs_docker, needs_kubernetes):
     """Der Dienst mit HPA im eigenen Namespace; danach ist davon nichts mehr da."""
+    load_into_cluster()
     created = not kubectl("get", "namespace", NAMESPACE, "--ignore-not-found")
     if not created:
         pytest.skip(f"Den Namespace {NAMESPACE} benutzt gerade jemand.")
