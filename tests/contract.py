@@ -387,7 +387,7 @@ def from_cluster() -> Iterator[Ask]:
 
 
 def load_into_cluster() -> None:
-    """Baut das Image des Preisdienstes und bringt es in den Cluster; beides nur, wenn es fehlt."""
+    """Baut das Image des Preisdienstes und bringt es in den Cluster."""
     process.output(["python", "-m", "examples.docker_image.build"], timeout=600)
     process.output(["python", "-m", "examples.kubernetes_cluster.load_image", "price-api:1.0.0"])
 

@@ -38,7 +38,7 @@ SCOPE = {
     "server": ("127.0.0.1", 80),
 }
 # scikit-learn braucht je Stein so viel länger, dass wenige Durchgänge genügen.
-ROUNDS, GROUPS = {"onnx": 100, "sklearn": 5}, 10
+ROUNDS, GROUPS = {"onnx": 200, "sklearn": 10}, 10
 
 
 async def request() -> bytes:
