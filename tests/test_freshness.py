@@ -33,8 +33,11 @@ def freshness():
 @pytest.fixture
 def tree(tmp_path, monkeypatch) -> Path:
     """Ein Projekt mit einem Notebook, das eine eigene Umgebung ruft."""
-    for name in ("notebooks", "examples/own", "_build"):
+    for name in ("notebooks", "examples/own", "examples/behind", "_build"):
         (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "notebooks" / "process.py").touch()
+    (tmp_path / "examples" / "own" / "app.py").write_text("import examples.behind.model\n")
+    (tmp_path / "examples" / "behind" / "model.py").touch()
     monkeypatch.setattr(runs, "RUNS", tmp_path / "_build" / "runs")
     (tmp_path / "examples" / "own" / "requirements.in").write_text("dvc>=3\n", encoding="utf-8")
     lock = tmp_path / "examples" / "own" / "requirements.txt"
@@ -42,7 +45,7 @@ def tree(tmp_path, monkeypatch) -> Path:
     common = "numpy==2.4.6 ; python_version < '3.12'\nnumpy==2.5.5 ; python_version >= '3.12'\n"
     common += "typing-extensions==4.9\nscipy==1.18\n"
     (tmp_path / "requirements.txt").write_text(common, encoding="utf-8")
-    cell = new_code_cell("# python:own", execution_count=1)
+    cell = new_code_cell("# python:own -m examples.own.app", execution_count=1)
     cell.metadata["tags"] = ["versions"]
     said = "{'dvc': '3.0', 'numpy': '2.5.5', 'typing_extensions': '4.8', 'docker': '28.2'}"
     cell.outputs = [new_output("execute_result", {"text/plain": said}, execution_count=1)]
@@ -90,7 +93,15 @@ def test_run_is_stored_with_its_address_only_on_github(tree, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "changed", ["notebooks/good.ipynb", "requirements.txt", "examples/own/requirements.txt"]
+    "changed",
+    [
+        "notebooks/good.ipynb",
+        "requirements.txt",
+        "examples/own/requirements.txt",
+        "notebooks/process.py",
+        "examples/own/app.py",
+        "examples/behind/model.py",  # von app.py importiert
+    ],
 )
 def test_run_no_longer_counts_after_a_change(tree, notebook, freshness, changed):
     stored = [run("green", 1, runs.digest(notebook))]

@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "_build" / "runs"
 # Hier legt pytest ab, was jede Zelle ergab.
 REPORTS = ROOT / "_build" / "reports"
+# Womit ein Kapitel arbeitet, außer seinem eigenen Text; Erzeugtes hat andere Endungen.
+SOURCES = {".py", ".yaml", ".yml", ".conf", ".sh"}
 COLOUR = re.compile(r"\x1b\[[0-9;]*m|#x1B\[[0-9;]*m")
 
 
@@ -38,10 +40,28 @@ def locks(notebook: Path) -> list[Path]:
     return found if kernel else [root / "requirements.txt", *found]
 
 
+def sources(notebook: Path) -> list[Path]:
+    """Der Code hinter einem Notebook: die Helfer daneben und die Beispiele, auch mittelbare."""
+    examples = notebook.resolve().parent.parent / "examples"
+    texts = [notebook.read_text(encoding="utf-8")]
+    found = {"": sorted(notebook.parent.glob("*.py"))}
+    while texts:
+        for name in re.findall(r"examples[./](\w+)", texts.pop()):
+            if name not in found:
+                files = sorted((examples / name).rglob("*"))
+                found[name] = [
+                    path
+                    for path in files
+                    if path.is_file() and (path.suffix in SOURCES or path.name == "Dockerfile")
+                ]
+                texts += [path.read_text(encoding="utf-8") for path in found[name]]
+    return [path for name in sorted(found) for path in found[name]]
+
+
 def digest(notebook: Path) -> str:
-    """Woran sich zeigt, ob ein Lauf noch zum Kapitel gehört: sein Text und seine Locks."""
+    """Woran sich zeigt, ob ein Lauf noch zum Kapitel gehört: Text, Locks und Beispiele."""
     # Als Text gelesen, damit Windows mit seinen Zeilenenden dasselbe bekommt.
-    paths = [path for path in (notebook, *locks(notebook)) if path.exists()]
+    paths = [notebook, *filter(Path.exists, locks(notebook)), *sources(notebook)]
     text = "\0".join(path.read_text(encoding="utf-8") for path in paths)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

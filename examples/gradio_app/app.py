@@ -3,6 +3,7 @@
 Starten: python -m uvicorn examples.gradio_app.app:app --port 8101
 """
 
+import atexit
 import json
 import os
 import shutil
@@ -25,6 +26,10 @@ from examples.price_model.data import load_diamonds
 from examples.price_model.predict import load_metadata, load_model
 from examples.price_model.schema import EXAMPLE, FEATURES, InvalidStoneError, parse
 from examples.price_model.words import GRADES, HINTS, LABELS, german
+
+# Wer die App nur importiert, lässt auch nichts zurück; ein Dienst räumt in `lifespan` auf, denn
+# uvicorn endet durch ein Signal, und dann ruft niemand atexit.
+atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 
 EXAMPLES = {
     "Kleiner Stein": [0.3, "Premium", "G", "SI1", 61.0, 58.0, 4.32, 4.35, 2.65],

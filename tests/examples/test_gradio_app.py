@@ -331,3 +331,9 @@ def test_example_fills_in_all_values_and_calculates(page, url):
 def test_nothing_is_left_in_the_temporary_folder(tmp_path):
     serve(free_port(), TMPDIR=str(tmp_path)).stop()
     assert not list(tmp_path.iterdir())
+
+
+def test_import_alone_leaves_nothing_either(tmp_path):
+    code = "from examples.gradio_app.app import demo"
+    process.output(["python", "-c", code], env={"TMPDIR": str(tmp_path)})
+    assert not list(tmp_path.iterdir())
