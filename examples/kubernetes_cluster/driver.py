@@ -1,12 +1,15 @@
 """Läuft im Cluster: Last in Runden von einer Sekunde, bis die Standardeingabe endet.
 
-So dauert die Last genau so lange wie der Eingriff, und stirbt der Auftraggeber, so endet auch sie.
+So dauert die Last so lange wie der Eingriff, und stirbt der Auftraggeber, so endet auch sie.
+Eine Runde liegt ganz davor und eine ganz danach: Wartet jemand lange auf eine Antwort, so füllt
+die Runde dazwischen allein den ganzen Eingriff.
 """
 
 import json
 import select
 import sys
 import time
+from functools import partial
 
 from examples.load_balancing import load
 
@@ -30,16 +33,18 @@ class Patient(load.Client):
 
 
 def main() -> None:
-    """Zeigt alle Runden zusammen als eine Zeile JSON."""
+    """Sagt, wann die erste Runde vorbei ist, und zeigt alle zusammen als eine Zeile JSON."""
     url, rate, retry = sys.argv[1], float(sys.argv[2]), sys.argv[4:] == ["retry"]
     deadline = time.monotonic() + float(sys.argv[3])
     if retry:
         load.Client = Patient
-    answers = []
-    while time.monotonic() < deadline:
-        answers += load.run(url, ROUND_SECONDS, rate, keep=False, timeout=TIMEOUT_SECONDS)
-        if select.select([sys.stdin], [], [], 0)[0]:  # am Ende der Eingabe immer lesbar
-            break
+    one_round = partial(load.run, url, ROUND_SECONDS, rate, keep=False, timeout=TIMEOUT_SECONDS)
+    answers = one_round()
+    print("Die erste Runde ist beantwortet.", flush=True)
+    last = False
+    while time.monotonic() < deadline and not last:
+        last = bool(select.select([sys.stdin], [], [], 0)[0])  # am Ende der Eingabe immer lesbar
+        answers += one_round()
     print(json.dumps(load.summary(answers)))
 
 

@@ -75,15 +75,17 @@ def run_under_load(
             encoding="utf-8",
         )
         try:
-            time.sleep(LEAD_SECONDS)
-            if action:
-                run(action)
+            # Leer, wenn der Lastgenerator schon gescheitert ist; dann geschieht kein Eingriff.
+            if load.stdout.readline():
                 time.sleep(LEAD_SECONDS)
-            if settle:
-                wait_until_settled(namespace)
-            if until:
-                wait_until(lambda: until in logs(namespace), f"Im Log stand nie: {until}")
-            time.sleep(seconds)
+                if action:
+                    run(action)
+                    time.sleep(LEAD_SECONDS)
+                if settle:
+                    wait_until_settled(namespace)
+                if until:
+                    wait_until(lambda: until in logs(namespace), f"Im Log stand nie: {until}")
+                time.sleep(seconds)
             # `communicate` schließt die Eingabe; daran endet die Last.
             said, complaint = load.communicate(timeout=LIMIT_SECONDS)
         except subprocess.TimeoutExpired:

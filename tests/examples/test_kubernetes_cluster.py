@@ -308,6 +308,19 @@ def test_patient_client_asks_again_but_not_forever(monkeypatch):
     assert client.ask() == ("503", "")
 
 
+def test_load_has_a_whole_round_after_the_intervention(monkeypatch, capsys):
+    rounds = []
+    answer = (0.0, 0.1, "200", "a")
+    monkeypatch.setattr(driver.load, "run", lambda *_, **__: rounds.append(1) or [answer])
+    # Der Auftraggeber schließt die Eingabe während der zweiten Runde.
+    ended = {2: ["stdin"]}
+    monkeypatch.setattr(driver.select, "select", lambda *_: (ended.get(len(rounds)), [], []))
+    monkeypatch.setattr(sys, "argv", ["driver", "http://127.0.0.1:1", "100", "90"])
+    driver.main()
+    _, counted = capsys.readouterr().out.splitlines()
+    assert json.loads(counted)["sent"] == len(rounds) == 3
+
+
 # --- mit Cluster
 
 
