@@ -43,13 +43,15 @@ def tree(tmp_path, monkeypatch) -> Path:
     lock = tmp_path / "examples" / "own" / "requirements.txt"
     lock.write_text("dvc==3.67.1\nnumpy==2.4.6\n", encoding="utf-8")
     common = "numpy==2.4.6 ; python_version < '3.12'\nnumpy==2.5.5 ; python_version >= '3.12'\n"
-    common += "typing-extensions==4.9\nscipy==1.18\n"
+    # Das SDK heißt wie das Programm, von dem die letzte Zelle spricht.
+    common += "typing-extensions==4.9\nscipy==1.18\ndocker==7.2.0\n"
     (tmp_path / "requirements.txt").write_text(common, encoding="utf-8")
     cell = new_code_cell("# python:own -m examples.own.app", execution_count=1)
     cell.metadata["tags"] = ["versions"]
     said = "{'dvc': '3.0', 'numpy': '2.5.5', 'typing_extensions': '4.8', 'docker': '28.2'}"
     cell.outputs = [new_output("execute_result", {"text/plain": said}, execution_count=1)]
-    nbformat.write(new_notebook(cells=[cell]), tmp_path / "notebooks" / "good.ipynb")
+    content = new_notebook(cells=[cell], metadata={"requires": ["docker"]})
+    nbformat.write(content, tmp_path / "notebooks" / "good.ipynb")
     return tmp_path
 
 

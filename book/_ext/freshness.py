@@ -67,7 +67,8 @@ def locked(path: Path) -> dict[str, list[str]]:
 
 def taught(notebook: Path) -> dict[str, str]:
     """Welche Pakete die letzte Zelle nennt, mit der Version des Locks, sonst der gespeicherten."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    cells, tools = content["cells"], content["metadata"].get("requires", [])
     last = [cell for cell in cells if "versions" in cell["metadata"].get("tags", [])][-1:]
     try:
         versions = ast.literal_eval("".join(map(shown, last)).strip())
@@ -80,7 +81,8 @@ def taught(notebook: Path) -> dict[str, str]:
         if lock.exists():
             known = locked(lock) | known
     for name, version in named.items():
-        choice = known.get(canonicalize_name(name), [version])
+        # Ein verlangtes Programm ist nicht das Paket gleichen Namens: Docker und sein SDK.
+        choice = [version] if name in tools else known.get(canonicalize_name(name), [version])
         named[name] = version if version in choice else choice[0]
     return named
 

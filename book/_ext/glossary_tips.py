@@ -111,6 +111,9 @@ def add_tips(app: Sphinx, doctree: nodes.document, docname: str) -> None:
                 seen.add(entry["term"])
                 number += 1
                 node.parent.replace(node, link(app, docname, entry, node.astext(), number))
+            elif entry:
+                # Ein zweiter Verweis sähe aus wie einer auf ein Kapitel.
+                node.parent.replace(node, nodes.Text(node.astext()))
             continue
         if not usable(node):
             continue

@@ -9,6 +9,8 @@ LINK = re.compile(r"^- \[[^]]+\]\(([^)]+)\): .+$", re.MULTILINE)
 TIP = re.compile(r'<a class="glossary-link" href="[^"]*#([^"]+)"[^>]*>([^<]*)</a>')
 # Wo ein Wort nicht erklärt werden darf, und was eine Erklärung mit Wortteilen verriete.
 INSIDE = re.compile(r"<(h[1-6]|pre|code)\b[^>]*>(?:(?!</\1>).)*glossary-use", re.DOTALL)
+# Ein Verweis ins Glossar, der aussieht wie einer auf ein Kapitel.
+PLAIN = re.compile(r'<a class="reference internal" href="[^"]*glossar\.html#term-')
 PAGE = "book/grundlagen"
 
 
@@ -21,6 +23,8 @@ def test_terms_are_explained_once_and_only_in_prose(site, toc_pages):
         problems += [f"{name}: {term} doppelt" for term in set(terms) if terms.count(term) > 1]
         if INSIDE.search(html):
             problems.append(f"{name}: Erklärung in Code oder Überschrift")
+        if PLAIN.search(html) and not name.startswith(("book/anhang/", "book/lehre")):
+            problems.append(f"{name}: ein Wort ein zweites Mal verlinkt")
         if name.startswith("book/anhang/") and terms:
             problems.append(f"{name}: Erklärungen im Anhang")
         if name.startswith("notebooks/") and len(terms) < 5:
