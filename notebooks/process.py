@@ -18,6 +18,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import urllib.request
@@ -162,19 +163,22 @@ def run(command: list[str], timeout: float = 120, env: dict | None = None) -> No
 
 
 def show(path: str, name: str | None = None) -> Markdown:
-    """Zeigt eine Datei des Projekts oder daraus eine Funktion, Klasse oder Zuweisung."""
+    """Zeigt eine Datei des Projekts oder daraus eine Funktion, Klasse, Methode oder Zuweisung."""
     from IPython.display import Markdown
 
     text = (ROOT / path).read_text(encoding="utf-8")
-    for node in ast.parse(text).body if name else []:
-        targets = [getattr(target, "id", "") for target in getattr(node, "targets", [])]
-        if name in (getattr(node, "name", ""), *targets):
-            first = min([node, *getattr(node, "decorator_list", [])], key=lambda n: n.lineno).lineno
-            text = "\n".join(text.splitlines()[first - 1 : node.end_lineno])
-            break
-    else:
-        if name:
+    found = ast.parse(text) if name else None
+    for part in name.split(".") if name else []:
+        for node in getattr(found, "body", []):
+            targets = [getattr(target, "id", "") for target in getattr(node, "targets", [])]
+            if part in (getattr(node, "name", ""), *targets):
+                found = node
+                break
+        else:
             raise LookupError(f"In {path} gibt es kein {name}.")
+    if name:
+        first = min([found, *getattr(found, "decorator_list", [])], key=lambda n: n.lineno).lineno
+        text = textwrap.dedent("\n".join(text.splitlines()[first - 1 : found.end_lineno]))
     return Markdown(f"```{LANGUAGES.get(Path(path).suffix, 'text')}\n{text.rstrip()}\n```")
 
 

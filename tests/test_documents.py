@@ -118,5 +118,5 @@ def test_changelog_is_sorted_by_kind():
     headings = re.findall(r"^(#{2,}) (.*)$", read("CHANGELOG.md"), re.MULTILINE)
     versions = [text for level, text in headings if level == "##"]
     kinds = {text for level, text in headings if level == "###"}
-    assert versions[0] == "[Unveröffentlicht]"
+    assert versions[0] == "Unveröffentlicht"
     assert kinds <= CHANGES, f"Unbekannte Überschriften: {sorted(kinds - CHANGES)}"

@@ -143,8 +143,15 @@ def test_show_fences_a_file_or_one_definition():
     assert whole.startswith("```python\n") and whole.endswith("\n```")
     assert part.startswith("```python\ndef parse(")
     assert part.removeprefix("```python\n").removesuffix("\n```") in whole
-    with pytest.raises(LookupError, match="kein gibt_es_nicht"):
-        process.show("examples/price_model/schema.py", "gibt_es_nicht")
+    for name in ("gibt_es_nicht", "Stone.gibt_es_nicht", "parse.gibt_es_nicht"):
+        with pytest.raises(LookupError, match=f"kein {name}"):
+            process.show("examples/price_model/schema.py", name)
+
+
+def test_show_takes_a_method_out_of_its_class():
+    part = process.show("examples/model_registry/registry.py", "Registry.register").data
+    assert part.startswith("```python\ndef register(self, ")
+    assert "\n    with tempfile" in part and "def approve" not in part
 
 
 def test_screenshot_without_browser_names_the_address(monkeypatch):

@@ -13,6 +13,7 @@ from sphinx.errors import ExtensionError
 
 IMAGE_TYPES = {".png", ".jpg", ".jpeg", ".svg", ".webp", ".gif"}
 EMPTY_HEADER = re.compile(r"<th([^>]*)>\s*(?:<p>\s*</p>\s*)?</th>")
+EMPTY_END = re.compile(r"\n{2,}(?=</pre>)")
 OUTPUT_IMAGE = re.compile(r'(?<=<div class="cell_output docutils container">\n)(<img\b[^>]*>)')
 SCROLLING_TABLE = '<div class="pst-scrollable-table-container"'
 
@@ -50,6 +51,8 @@ def repair_markup(
     if context.get("body"):
         # pandas und MyST lassen die Kopfzelle über der ersten Spalte leer.
         body = EMPTY_HEADER.sub(r"<td\1></td>", context["body"])
+        # Zwischen zwei Marken eines Programms enden Auszüge oft mit Leerzeilen.
+        body = EMPTY_END.sub("\n", body)
         # Auf dem Telefon rollt eine Abbildung, statt unlesbar zu werden.
         body = OUTPUT_IMAGE.sub(
             r'<div class="picture" tabindex="0" role="group" aria-label="Abbildung">\1</div>', body

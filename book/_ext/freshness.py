@@ -235,7 +235,7 @@ def add_stamp(app: Sphinx, doctree: nodes.document) -> None:
         return
     content, colour = last_green(status)
     if PAGE in app.env.found_docs:
-        content = [*content, nodes.Text(" · "), link(PAGE, docname, "Stand aller Kapitel")]
+        content = [*content, nodes.Text("\u00a0· "), link(PAGE, docname, "Stand aller Kapitel")]
     rows = [("Versionen", listed(status["packages"]), ""), ("Letzter grüner Lauf", content, colour)]
     if app.builder.name == "html":
         html = offers(docname, Path(app.env.doc2path(docname)))
@@ -306,7 +306,7 @@ class EnvironmentStatus(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Schreibt je Umgebung eine Liste."""
         layers = {
-            "gemeinsame": "requirements.txt",
+            "gemeinsame Umgebung": "requirements.txt",
             "nur für den Bau des Buches": "requirements-book.txt",
             "Zusatz für die Prüfungen": "requirements-checks.txt",
         }
@@ -324,7 +324,7 @@ class EnvironmentStatus(SphinxDirective):
         """Die Zeilen einer Umgebung."""
         users: list[nodes.Node] = []
         for docname, status in self.env.freshness["chapters"].items():
-            common = [] if status["kernel"] else ["gemeinsame"]
+            common = [] if status["kernel"] else ["gemeinsame Umgebung"]
             if name in [*status["environments"], *common]:
                 users += [nodes.Text("; ")] if users else []
                 users.append(link(docname, self.env.docname))

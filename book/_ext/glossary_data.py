@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 from docutils import nodes
 from docutils.statemachine import StringList
+from keyword_index import sort_key
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
@@ -44,7 +45,7 @@ class GlossaryData(SphinxDirective):
         self.env.note_dependency(relative)
         entries = load(Path(absolute))
         lines = ["```{glossary}"]
-        for entry in sorted(entries, key=lambda entry: entry["term"].casefold()):
+        for entry in sorted(entries, key=lambda entry: sort_key(entry["term"])):
             english = entry.get("english")
             prefix = f"*{english}* – " if english and english != entry["term"] else ""
             lines += [entry["term"], f"  {prefix}{' '.join(entry['definition'].split())}", ""]

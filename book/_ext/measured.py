@@ -1,8 +1,10 @@
 """Rolle {measured}`datei:schlüssel`: eine gemessene Zahl aus book/data/, deutsch geschrieben."""
 
 import json
+from datetime import date
 from pathlib import Path
 
+from babel.dates import format_date
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
@@ -11,11 +13,14 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 
 def german(value: object) -> str:
-    """Schreibt Zahlen mit Komma und geschütztem, schmalem Leerzeichen, anderes unverändert."""
+    """Schreibt Zahlen mit Komma und schmalem Leerzeichen, Tage mit Monat, anderes unverändert."""
     if isinstance(value, (int, float)):
         value = int(value) if value == int(value) else value
         return f"{value:,}".replace(",", "\u202f").replace(".", ",")
-    return str(value)
+    try:
+        return format_date(date.fromisoformat(str(value)), "long", locale="de")
+    except ValueError:
+        return str(value)
 
 
 class Measured(SphinxRole):

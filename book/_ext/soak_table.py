@@ -1,10 +1,8 @@
 """Direktive {soak-table}: was die Dienste unter `make soak` aushielten, aus book/data/soak.json."""
 
 import json
-from datetime import date
 from pathlib import Path
 
-from babel.dates import format_date
 from chapters import ROOT, read
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -20,7 +18,7 @@ def lines(found: dict, up: str) -> list[str]:
     """Gibt Satz und Tabelle als Markdown zurück; `up` führt von der Seite zur Wurzel."""
     if not found["services"]:
         return ["Noch ist keine Messung hinterlegt."]
-    day = format_date(date.fromisoformat(found["date"]), "long", locale="de")
+    day = german(found["date"])
     table = [
         f"Zuletzt gemessen am {day} ({found['machine']}).",
         "",

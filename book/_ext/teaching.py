@@ -155,10 +155,11 @@ def demonstration(chapter: Chapter, demo: dict, number: int, address: str) -> li
     heading = chapter.heading_before(demo["cell"])
     anchor = "" if heading == chapter.title else f"#{default_slugify(heading)}"
     place = f"[{heading}]({address}{anchor}), Zelle {cell['execution_count']}"
+    # Je Angabe eine Zeile: Während der Sitzung wird gesucht und nicht gelesen.
     return [
-        f"{number}. {demo['do']}",
-        f"   *Stelle:* {place}.",
-        f"   *Zu sehen:* `` {demo['see']} ``.",
+        f"{number}. {demo['do']}\\",
+        f"   *Stelle:* {place}\\",
+        f"   *Zu sehen:* `` {demo['see']} ``\\",
         f"   *Dazu:* {demo['say']}",
     ]
 
