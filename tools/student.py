@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 STUDENT, COURSE = ROOT / "_build" / "student", ROOT / "_build" / "course"
 # Was die Notebooks lesen, starten oder verlinken, und was `make lab` im neuen Ordner braucht.
 COPIED = [
-    *("book", "examples", "tools", "notebooks/process.py", "tests/artefacts"),
+    *("book", "examples", "tools", "tests/artefacts"),
+    *("notebooks/process.py", "notebooks/matplotlibrc"),
     *("README.md", "Makefile", "pyproject.toml", "package.json", "package-lock.json"),
     *("LICENSE", "LICENSE-TEXT.md", "_config.yml", "_toc.yml"),
     *("requirements.txt", "requirements-book.txt", "requirements-grading.txt"),
