@@ -154,7 +154,7 @@ pdf: epub ## Das ganze Buch als PDF nach _build/forms, gesetzt aus den Seiten de
 soak: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Jeden Dienst zehn Minuten mit gemischten und kaputten Fragen belasten (SOAK_SECONDS=600)
 	@OMP_WAIT_POLICY=passive PYTHONPATH=.:tests:notebooks:tools $(BIN)/python tests/soak.py
 
-shuffle: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Tests und Notebooks dreimal in zufälliger Reihenfolge ausführen
+shuffle: .venv/.checks book model $(ENVIRONMENTS) $(KERAS) $(WHEELS) $(CLASSROOM) ## Tests und Notebooks dreimal in zufälliger Reihenfolge ausführen
 	@OMP_WAIT_POLICY=passive $(BIN)/python tools/shuffle.py
 
 audit: .venv/.checks ## Locks mit bekannten Lücken abgleichen, die Geschichte nach Secrets durchsuchen

@@ -49,8 +49,8 @@ def main() -> int:
     options = parser.parse_args()
     if absent := [path for path in options.paths if not path.is_file()]:
         sys.exit(f"Gibt es nicht: {', '.join(map(str, absent))}")
-    found = [*ROOT.glob("tests/test_*.py"), *ROOT.glob("tests/examples/test_*.py")]
-    paths = options.paths or [*found, *ROOT.glob("notebooks/*.ipynb")]
+    found = [*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("notebooks/*.ipynb")]
+    paths = options.paths or found
     seeds = [options.seed] if options.seed is not None else []
     seeds = seeds or [secrets.randbelow(1_000_000) for _ in range(RUNS)]
     green = [run(paths, seed) for seed in seeds]
