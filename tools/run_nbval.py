@@ -1,6 +1,6 @@
 """Alle Notebooks ausführen und mit ihren gespeicherten Ausgaben vergleichen: `make notebooks`.
 
-Aufruf: python tools/run_nbval.py [--lax] [--python-only] [notebooks/a.ipynb …]
+Aufruf: python tools/run_nbval.py [--lax] [--python-only] [--in-order] [notebooks/a.ipynb …]
 """
 
 import argparse
@@ -92,6 +92,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Notebooks ausführen und vergleichen.")
     parser.add_argument("--lax", action="store_true", help="keine Ausgaben vergleichen")
     parser.add_argument("--python-only", action="store_true", help="nur was Python genügt")
+    parser.add_argument("--in-order", action="store_true", help="nicht die größten zuerst")
     parser.add_argument("notebooks", nargs="*", type=Path, help="Vorgabe: alle")
     options = parser.parse_args()
     paths = [path.resolve() for path in options.notebooks]
@@ -115,7 +116,9 @@ def main() -> int:
             and bool(REACHES_OUT & set(metadata(path).get("requires", []))) is outside
         ]
         # loadfile: die Zellen eines Notebooks brauchen denselben Kernel.
-        spread = () if exclusive else ("-n", "auto", "--dist", "loadfile")
+        spread = [] if exclusive else ["-n", "auto", "--dist", "loadfile"]
+        # Sonst ordnet `xdist` die Dateien nach ihrer Größe.
+        spread += ["--no-loadscope-reorder"] if spread and options.in_order else []
         prefix = without_network() if os.environ.get("CI") and not outside else []
         # Ein Kapitel mit eigener Umgebung nennt deren Kernel; alle anderen nehmen dieses Python.
         own = [path for path in chosen if metadata(path).get("environment")]

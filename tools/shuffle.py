@@ -5,7 +5,6 @@ anderen auf. Aufruf: python tools/shuffle.py [--seed N] [Dateien …]; mit N ein
 """
 
 import argparse
-import os
 import random
 import secrets
 import subprocess
@@ -28,16 +27,16 @@ def run(paths: list[Path], seed: int) -> bool:
     print(
         f"== Startwert {seed} (noch einmal: python tools/shuffle.py --seed {seed}) ==", flush=True
     )
-    # Sonst ordnet `xdist` die Dateien wieder nach ihrer Größe.
-    kept = os.environ | {"PYTEST_ADDOPTS": "--no-loadscope-reorder"}
     tests = [path for path in paths if path.suffix == ".py"]
     notebooks = [path for path in paths if path.suffix == ".ipynb"]
+    # Als Argument, nicht als Variable: Auch Tests und Notebooks rufen pytest.
     pytest = [sys.executable, "tools/run_tests.py", "-q", "-n", "2", "--dist", "loadfile"]
+    pytest += ["--no-loadscope-reorder"]
+    nbval = [sys.executable, "tools/run_nbval.py", "--in-order"]
     commands = [[*pytest, *order(tests, seed)]] if tests else []
-    if notebooks:
-        commands.append([sys.executable, "tools/run_nbval.py", *order(notebooks, seed)])
+    commands += [[*nbval, *order(notebooks, seed)]] if notebooks else []
     # Beide, auch wenn der erste schon rot ist.
-    codes = [subprocess.run(command, cwd=ROOT, env=kept).returncode for command in commands]
+    codes = [subprocess.run(command, cwd=ROOT).returncode for command in commands]
     return not any(codes)
 
 

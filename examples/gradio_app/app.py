@@ -27,8 +27,8 @@ from examples.price_model.predict import load_metadata, load_model
 from examples.price_model.schema import EXAMPLE, FEATURES, InvalidStoneError, parse
 from examples.price_model.words import GRADES, HINTS, LABELS, german
 
-# Wer die App nur importiert, lässt auch nichts zurück; ein Dienst räumt in `lifespan` auf, denn
-# uvicorn endet durch ein Signal, und dann ruft niemand atexit.
+# Auch wer die App nur importiert, lässt nichts zurück. Ein Dienst räumt in `lifespan` auf: Er endet
+# durch ein Signal, und dann geschieht das hier nicht.
 atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 
 EXAMPLES = {
