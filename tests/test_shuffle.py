@@ -7,9 +7,13 @@ from pathlib import Path
 
 from tools import shuffle
 
-TEST = (
-    "import os\n\n\ndef test_own_settings_only():\n    assert 'PYTEST_ADDOPTS' not in os.environ\n"
-)
+TEST = """
+import os
+
+
+def test_own_settings_only():
+    assert "PYTEST_ADDOPTS" not in os.environ
+"""
 
 
 def test_same_seed_gives_the_same_order():
