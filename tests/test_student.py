@@ -188,15 +188,17 @@ def lab(tiny, tmp_path_factory) -> Iterator[tuple[str, Path]]:
 
 
 def test_student_edition_opens_and_runs_in_jupyterlab(lab, browser):
-    from playwright.sync_api import Error
+    from playwright.sync_api import Error, expect
 
     url, folder = lab
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(120_000)
     page.goto(f"{url}/lab/tree/notebooks/tiny.ipynb")
     page.get_by_text("hier: verdoppeln").wait_for()
+    # JupyterLab zeichnet die Zellen nacheinander.
+    expect(page.get_by_text("'aufgeräumt'")).to_be_visible(timeout=120_000)
     hidden = page.locator(".jp-InputPlaceholder")
-    assert hidden.count() == 1, "Die Prüfzelle soll zugeklappt sein"
+    expect(hidden, "Die Prüfzelle soll zugeklappt sein").to_have_count(1)
     found = page.locator(".jp-OutputArea-output", has_text="Noch nicht: Das ist")
     deadline = time.monotonic() + 120
     while not found.count():
