@@ -365,20 +365,27 @@ def test_file_system_is_read_only_except_for_scratch(namespace):
     kubectl_in(namespace, *shell, "echo x > /tmp/x; rm /tmp/x")
 
 
+def test_network_of_our_cluster_outlives_every_pod(namespace):
+    """Nimmt die Brücke mit dem letzten Pod eine neue Adresse an, hängen alle Verbindungen."""
+    bridge = Path("/sys/class/net/cni-buch/addr_assign_type")
+    if not bridge.exists():
+        needs.skip_or_fail("Es fehlt der Cluster aus .ci/cluster; andere haben ihr eigenes Netz.")
+    assert bridge.read_text().strip() == "3", "Die Adresse ist nicht fest vergeben"
+
+
 def test_kill_nine_loses_nothing_when_the_client_asks_again(namespace):
     action = [sys.executable, "-m", "examples.kubernetes_cluster.crash", namespace]
     counted = under_load.run_under_load(namespace, action, settle=True, retry=True)
     pods = kubectl.items(namespace, "pods")
     assert sum(map(state.restarts, pods)) == 1
-    assert counted["sent"] == counted["answered"] > 200
-    assert counted["failed"] == 0
+    assert counted["sent"] == counted["answered"] > 200, counted
 
 
 def test_broken_model_never_gets_ready_and_the_old_pods_keep_serving(namespace):
     action = ["kubectl", "-n", namespace, "apply", "-k", str(FOLDER / "faults" / "broken_model")]
     reason = "Das Modell lässt sich nicht laden"
     counted = under_load.run_under_load(namespace, action, seconds=3, until=reason)
-    assert counted["sent"] == counted["answered"] > 200
+    assert counted["sent"] == counted["answered"] > 200, counted
     pods = [p for p in kubectl.items(namespace, "pods") if "deletionTimestamp" not in p["metadata"]]
     assert sorted(map(kubectl.ready, pods)) == [False, True, True]
     # Liveness fragt nicht nach dem Modell: ein Neustart würde daran nichts ändern.
