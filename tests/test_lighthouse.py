@@ -1,7 +1,11 @@
 """Die Auswertung von Lighthouse: Median, Grenzen, gescheiterte Messungen; ohne Browser."""
 
+import contextlib
 import json
+import sys
+import time
 
+import psutil
 import pytest
 
 import lighthouse
@@ -60,6 +64,25 @@ def test_failed_run_is_no_measurement():
         lighthouse.scores(report() | {"runtimeError": {"code": "NO_FCP"}})
     with pytest.raises(ValueError, match="keine Punkte für seo"):
         lighthouse.scores(report(seo=None))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="die Attrappe ist ein Shellskript")
+def test_late_measurement_leaves_no_browser(monkeypatch, tmp_path):
+    program, pid = tmp_path / "lighthouse", tmp_path / "pid"
+    # Wie Lighthouse: Der Browser hat eine eigene Gruppe und endete nicht mit seinem Aufrufer.
+    browser = "import os, time; os.setsid(); time.sleep(300)"
+    program.write_text(f"#!/bin/sh\n{sys.executable} -c '{browser}' &\necho $! >{pid}\nwait\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(lighthouse, "LIGHTHOUSE", program)
+    monkeypatch.setattr(lighthouse, "TIMEOUT", 1)
+    with pytest.raises(ValueError, match="nach 1 s nicht fertig"):
+        lighthouse.measure("http://127.0.0.1:9", "chromium", tmp_path)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        left = psutil.Process(int(pid.read_text()))
+        deadline = time.monotonic() + 5
+        while left.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline, "Der Browser läuft noch"
+            time.sleep(0.05)
 
 
 def test_one_slow_run_of_three_does_not_count(measure_as, capsys):

@@ -11,6 +11,7 @@ sinkt `performance`; die übrigen Werte hängen nicht davon ab.
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from pathlib import Path
 import uvicorn
 import yaml
 
+from latest import end
 from site_server import HOST, SITE, bind, build_app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,18 +83,22 @@ def measure(url: str, chromium: str, folder: Path) -> dict[str, int]:
         f"--only-categories={','.join(LIMITS)}",
         f"--chrome-flags={flags}",
     ]
-    try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, "CHROME_PATH": chromium},
-            timeout=TIMEOUT,
-            capture_output=True,
-            encoding="utf-8",
-        )
-    except subprocess.TimeoutExpired:
-        raise ValueError(f"nach {TIMEOUT} s nicht fertig") from None
+    with subprocess.Popen(
+        command,
+        env={**os.environ, "CHROME_PATH": chromium},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        try:
+            said = process.communicate(timeout=TIMEOUT)[1]
+        except BaseException as problem:
+            end(process)
+            if isinstance(problem, subprocess.TimeoutExpired):
+                raise ValueError(f"nach {TIMEOUT} s nicht fertig") from None
+            raise
     if not report.exists():
-        raise ValueError((done.stderr.strip().splitlines() or ["kein Bericht"])[-1])
+        raise ValueError((said.strip().splitlines() or ["kein Bericht"])[-1])
     return scores(json.loads(report.read_text(encoding="utf-8")))
 
 
@@ -179,4 +185,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # Sonst bliebe nach einem Abbruch von außen der Browser zurück.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())
