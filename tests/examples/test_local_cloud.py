@@ -74,7 +74,7 @@ def toy(script):
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             wait_until(lambda: answers(client))
             yield service, client
-        service.kill()
+        service.terminate()
 
 
 def answers(client: httpx.Client) -> bool:
