@@ -366,7 +366,7 @@ def test_file_system_is_read_only_except_for_scratch(namespace):
 
 
 def test_network_of_our_cluster_outlives_every_pod(namespace):
-    """Nimmt die Brücke mit dem letzten Pod eine neue Adresse an, hängen alle Verbindungen."""
+    """Verlöre die Brücke mit einem Pod ihre Adresse, so hingen die Verbindungen der anderen."""
     bridge = Path("/sys/class/net/cni-buch/addr_assign_type")
     if not bridge.exists():
         needs.skip_or_fail("Es fehlt der Cluster aus .ci/cluster; andere haben ihr eigenes Netz.")
