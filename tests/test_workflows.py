@@ -264,6 +264,14 @@ def test_ci_run_fails_when_something_is_left(machine):
 
 
 @needs_linux
+def test_ci_run_needs_no_firewall_yet(machine):
+    _, run = machine
+    # Auf einem nackten Rechner kommt iptables erst mit Docker.
+    done = run("true", **{"iptables-save": "exit 127"})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_linux
 def test_ci_scripts_have_no_shell_mistakes():
     scripts = [path for path in (ROOT / ".ci").iterdir() if path.is_file()]
     # Darunter liegen Hinweise, die Funktionen für ungenutzt halten, weil sie über "$@" laufen.
