@@ -29,6 +29,7 @@ COPIED = [
     "tools/latest.py",
     "tools/run_gates.py",
     "tools/run_nbval.py",
+    "tools/run_tests.py",
     "tools/runs.py",
     "tools/save_notebooks.py",
     "tools/setup.py",
@@ -110,6 +111,17 @@ def test_notebook_is_compared_in_its_own_kernel(ready):
         (ready / NOTEBOOK).write_text(text, encoding="utf-8")
     assert done.returncode == 1
     assert f"{NOTEBOOK}::Cell 0" in done.stdout
+
+
+def test_parts_keep_the_reports_of_each_other(ready):
+    def reports() -> list[Path]:
+        return sorted((ready / "_build" / "reports").rglob("*.xml"))
+
+    assert run(ready, "tools/run_nbval.py", "--only", "inside").returncode == 0
+    kept = reports()
+    assert kept
+    assert run(ready, "tools/run_nbval.py", "--only", "outside").returncode == 0
+    assert reports() == kept
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Nur Linux hat Namensräume für Netze.")

@@ -234,7 +234,7 @@ def test_ci_run_shows_what_took_how_long(machine):
     assert done.returncode == 0, done.stderr
     assert "CI=true --no-print-directory test" in done.stdout
     steps = re.findall(r"^(\w+) +\d+ s +grün$", done.stdout, re.MULTILINE)
-    assert steps == ["Ausstatten", "Docker", "Prüfen", "Aufräumen"]
+    assert steps == ["Ausstatten", "Einrichten", "Prüfen", "Aufräumen"]
 
 
 @needs_linux

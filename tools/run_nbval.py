@@ -1,6 +1,6 @@
 """Alle Notebooks ausführen und mit ihren gespeicherten Ausgaben vergleichen: `make notebooks`.
 
-Aufruf: python tools/run_nbval.py [--lax] [--python-only] [--in-order] [notebooks/a.ipynb …]
+Aufruf: python tools/run_nbval.py [--only alone] [--lax] [--python-only] [--in-order] [Notebook …]
 """
 
 import argparse
@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 
 import runs
@@ -34,12 +33,22 @@ REQUIREMENTS = {
 # Diese sprechen mit einem Dienst außerhalb ihres Netzes. Alle anderen laufen in CI ohne Weg nach
 # draußen: Fragt ein SDK doch seine Cloud, so scheitert die Zelle, statt still zu gelingen.
 REACHES_OUT = {"docker", "kubernetes"}
+# Die Teile in ihrer Reihenfolge: nebeneinander, dann allein, was misst, dann was nach draußen
+# spricht; das teilt Namen und Ports von Docker und läuft deshalb nie nebeneinander.
+PARTS = ("inside", "alone", "outside")
 LOOPBACK_ONLY = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 
 
 def metadata(path: Path) -> dict:
     """Gibt die Metadaten eines Notebooks zurück."""
     return json.loads(path.read_text(encoding="utf-8"))["metadata"]
+
+
+def part(path: Path) -> str:
+    """Nennt den Teil, in dem ein Notebook läuft."""
+    if REACHES_OUT & set(metadata(path).get("requires", [])):
+        return "outside"
+    return "alone" if metadata(path).get("exclusive") else "inside"
 
 
 def missing(path: Path, kernels: Path = KERNELS) -> list[str]:
@@ -71,16 +80,16 @@ def without_network() -> list[str]:
     return ["unshare", "--net", *rights, *LOOPBACK_ONLY]
 
 
-def compare(paths: list[Path], lax: bool, prefix: list[str], *options: str) -> bool:
+def compare(paths: list[Path], reports: Path, prefix: list[str], *options: str) -> bool:
     """Führt die Notebooks aus; falsch, wenn eine Zelle scheitert oder anderes ausgibt."""
     if not paths:
         return True
-    command = [*prefix, sys.executable, "-m", "pytest", "-q", "--nbval-lax" if lax else "--nbval"]
+    command = [*prefix, sys.executable, "-m", "pytest", "-q", *options]
     command += ["--nbval-sanitize-with", "tests/nbval.cfg"]
-    command += [f"--nbval-cell-timeout={CELL_TIMEOUT_SECONDS}", *options, *map(str, paths)]
+    command += [f"--nbval-cell-timeout={CELL_TIMEOUT_SECONDS}", *map(str, paths)]
     # Lädt in jedem Prozess länger als eine Sekunde und hat mit Notebooks nichts zu tun.
     command += ["-p", "no:schemathesis"]
-    command += [f"--junitxml={runs.REPORTS / f'{paths[0].stem}.xml'}"]
+    command += [f"--junitxml={reports / f'{paths[0].stem}.xml'}"]
     # Der Kernel soll das Profil des Projekts lesen, auch ohne make.
     environment = {"IPYTHONDIR": str(ROOT / ".ipython"), **PATIENT, **os.environ}
     environment["JUPYTER_PATH"] = str(KERNELS.parent)
@@ -90,6 +99,7 @@ def compare(paths: list[Path], lax: bool, prefix: list[str], *options: str) -> b
 def main() -> int:
     """Erst alle nebeneinander, dann einzeln, was den Rechner für sich braucht."""
     parser = argparse.ArgumentParser(description="Notebooks ausführen und vergleichen.")
+    parser.add_argument("--only", choices=PARTS, help="nur dieser Teil")
     parser.add_argument("--lax", action="store_true", help="keine Ausgaben vergleichen")
     parser.add_argument("--python-only", action="store_true", help="nur was Python genügt")
     parser.add_argument("--in-order", action="store_true", help="nicht die größten zuerst")
@@ -104,33 +114,33 @@ def main() -> int:
         paths = [path for path in paths if not more & set(metadata(path))]
     if not paths:
         sys.exit("Kein Notebook gefunden.")
+    parts = [options.only] if options.only else PARTS
+    paths = [path for path in paths if part(path) in parts]
     lacking = {path: found for path in paths if (found := missing(path))}
     ready = [path for path in paths if path not in lacking]
-    shutil.rmtree(runs.REPORTS, ignore_errors=True)
+    # Teile, die nebeneinander laufen, räumen einander nichts weg.
+    reports = runs.REPORTS / (options.only or "")
+    shutil.rmtree(reports, ignore_errors=True)
     green = True
-    for exclusive, outside in product((False, True), repeat=2):
-        chosen = [
-            path
-            for path in ready
-            if bool(metadata(path).get("exclusive")) is exclusive
-            and bool(REACHES_OUT & set(metadata(path).get("requires", []))) is outside
-        ]
+    for name in parts:
+        chosen = [path for path in ready if part(path) == name]
         # loadfile: die Zellen eines Notebooks brauchen denselben Kernel.
-        spread = [] if exclusive else ["-n", "auto", "--dist", "loadfile"]
+        spread = ["-n", "auto", "--dist", "loadfile"] if name == "inside" else []
         # Sonst ordnet `xdist` die Dateien nach ihrer Größe.
         spread += ["--no-loadscope-reorder"] if spread and options.in_order else []
-        prefix = without_network() if os.environ.get("CI") and not outside else []
+        prefix = without_network() if os.environ.get("CI") and name != "outside" else []
         # Ein Kapitel mit eigener Umgebung nennt deren Kernel; alle anderen nehmen dieses Python.
         own = [path for path in chosen if metadata(path).get("environment")]
         shared = [path for path in chosen if path not in own]
-        green = compare(shared, options.lax, prefix, "--nbval-current-env", *spread) and green
-        green = compare(own, options.lax, prefix, *spread) and green
+        spread += ["--nbval-lax" if options.lax else "--nbval"]
+        green = compare(shared, reports, prefix, "--nbval-current-env", *spread) and green
+        green = compare(own, reports, prefix, *spread) and green
     for path, found in lacking.items():
         reason = f"{path.name}, es fehlt {', '.join(found)}"
         print(f"Übersprungen: {reason}")
         note_skipped(reason)
     if not options.lax:  # was nicht verglichen wurde, ist kein Beleg
-        runs.write(runs.outcomes(ready, lacking, runs.REPORTS.glob("*.xml")))
+        runs.write(runs.outcomes(ready, lacking, reports.glob("*.xml")))
     # In CI muss alles da sein: dort ist ein übersprungenes Notebook ein Fehler.
     return int(not green or bool(lacking and os.environ.get("CI")))
 

@@ -1,0 +1,59 @@
+"""Die Prüfungen laufen in Gruppen und Reihen; am Ende steht, was wie lange dauerte."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make fehlt.")
+# `slow` endet erst, wenn in der anderen Reihe `mark` lief.
+MAKEFILE = """
+.PHONY: slow mark show red last
+slow:
+\t@for n in $$(seq 200); do [ ! -e marked ] || break; sleep 0.05; done; test -e marked
+mark:
+\t@touch marked; echo early
+show:
+\t@echo "part $(PART) nice $$(nice)"
+red:
+\t@exit 3
+last:
+\t@echo at last
+"""
+
+
+def run(tree: Path, *groups: str) -> tuple[int, str]:
+    """Führt die Gruppen aus; gibt (Exitcode, Ausgabe) zurück."""
+    (tree / "Makefile").write_text(MAKEFILE, encoding="utf-8")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "run_gates.py", *groups],
+        cwd=tree,
+        env=kept,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    return done.returncode, done.stdout
+
+
+def test_rows_of_a_group_run_side_by_side_and_the_first_gives_way(tmp_path):
+    own = os.nice(0)
+    code, said = run(tmp_path, "slow,show:a+mark,show:b", "last")
+    assert code == 0, said
+    assert f"part a nice {min(own + 19, 19)}" in said and f"part b nice {own}" in said
+    # Was zuerst geschah, steht trotzdem am Stück hinter der ersten Reihe.
+    assert re.findall(r"^== (\S+) ==$", said, re.M) == ["slow", "show:a", "mark", "show:b", "last"]
+    assert said.index("part a") < said.index("early") < said.index("part b")
+
+
+def test_every_gate_runs_and_one_red_is_enough(tmp_path):
+    code, said = run(tmp_path, "show+red,mark", "last")
+    table = re.findall(r"^(\w+) +\d+ s  (grün|rot)$", said, re.M)
+    assert code == 1
+    assert table == [("show", "grün"), ("red", "rot"), ("mark", "grün"), ("last", "grün")]
