@@ -266,7 +266,7 @@ def test_ci_run_fails_when_something_is_left(machine):
 @needs_linux
 def test_ci_run_needs_no_firewall_yet(machine):
     _, run = machine
-    # Auf einem nackten Rechner kommt iptables erst mit Docker.
+    # Auf einem nackten Rechner kommt `iptables` erst mit Docker.
     done = run("true", **{"iptables-save": "exit 127"})
     assert done.returncode == 0, done.stdout + done.stderr
 
