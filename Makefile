@@ -91,11 +91,11 @@ classroom-hub: classroom-image ## Den Hub einer Klasse starten (book/anhang/klas
 classroom-bench: .venv/.checks classroom-image ## Eine Klasse von 30 nachspielen und messen
 	@PYTHONPATH=notebooks:tools $(BIN)/python -m tests.benchmarks.classroom_hub
 
-# Was Docker und den Cluster braucht, wartet meist und läuft neben dem, was rechnet; was selbst
-# misst, hat den Rechner am Ende für sich.
+# Was Docker und den Cluster braucht, wartet meist und läuft mit Vorrang neben dem, was rechnet; was
+# selbst misst, hat den Rechner am Ende für sich.
 test: .venv/.checks ## Alles prüfen, was auch CI prüft
 	@$(BIN)/python tools/run_gates.py lint setup \
-	  unit:inside,notebooks:inside,book,site+unit:outside,notebooks:outside notebooks:alone
+	  unit:inside,notebooks:inside+book,site+unit:outside,notebooks:outside notebooks:alone
 
 setup: .venv/.checks node_modules/onnxruntime-web model $(ENVIRONMENTS) $(KERAS) $(WHEELS) $(CLASSROOM) ## Alle Umgebungen einrichten und die Modelle trainieren
 

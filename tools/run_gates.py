@@ -2,7 +2,8 @@
 
 Aufruf: python tools/run_gates.py lint unit:inside,site+unit:outside …
 Jede Prüfung ist ein Ziel des Makefiles, hinter dem Doppelpunkt steht sein Teil (PART). Eine Gruppe
-nach der anderen; in einer Gruppe trennt + die Reihen, die nebeneinander laufen.
+nach der anderen; in einer Gruppe trennt + die Reihen, die nebeneinander laufen, die letzte mit
+Vorrang.
 """
 
 import os
@@ -17,8 +18,7 @@ from typing import BinaryIO
 
 from run_tests import follow
 
-# Die weiteren Reihen sprechen mit Docker, warten meist und messen dabei: Die erste, die den
-# Rechner füllt, tritt zurück.
+# Vorrang hat die letzte Reihe; was daneben den Rechner füllt, tritt zurück.
 YIELDING = ["nice", "-n", "19"] if shutil.which("nice") else []
 
 
@@ -40,13 +40,14 @@ def run(row: str, environment: dict, output: BinaryIO, prefix: list[str]) -> lis
 def run_beside(rows: list[str], environment: dict) -> list[tuple]:
     """Führt Reihen nebeneinander aus und zeigt die Ausgabe jeder am Stück."""
     first, *others = rows
+    prefixes = [*([YIELDING] * len(others)), []]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
         running = []
-        for number, row in enumerate(others):
-            path = Path(folder, str(number))
+        for row, prefix in zip(others, prefixes[1:], strict=True):
+            path = Path(folder, str(len(running)))
             output = path.open("wb")
-            running.append((pool.submit(run, row, environment, output, []), path))
-        results = run(first, environment, sys.stdout.buffer, YIELDING if others else [])
+            running.append((pool.submit(run, row, environment, output, prefix), path))
+        results = run(first, environment, sys.stdout.buffer, prefixes[0])
         for future, path in running:
             with path.open("rb") as shown:
                 follow(shown, future.done)
