@@ -91,11 +91,11 @@ classroom-hub: classroom-image ## Den Hub einer Klasse starten (book/anhang/klas
 classroom-bench: .venv/.checks classroom-image ## Eine Klasse von 30 nachspielen und messen
 	@PYTHONPATH=notebooks:tools $(BIN)/python -m tests.benchmarks.classroom_hub
 
-# Was Docker und den Cluster braucht, wartet meist und läuft mit Vorrang neben dem, was rechnet; was
-# selbst misst, hat den Rechner am Ende für sich.
+# Notebooks mit Docker und Cluster warten meist und laufen mit Vorrang neben dem, was rechnet; nie
+# neben den Tests, denn die benutzen dieselben Namen. Was misst, hat den Rechner am Ende für sich.
 test: .venv/.checks ## Alles prüfen, was auch CI prüft
-	@$(BIN)/python tools/run_gates.py lint setup \
-	  unit:inside,notebooks:inside+book,site+unit:outside,notebooks:outside notebooks:alone
+	@$(BIN)/python tools/run_gates.py lint setup unit \
+	  notebooks:inside,book,site+notebooks:outside notebooks:alone
 
 setup: .venv/.checks node_modules/onnxruntime-web model $(ENVIRONMENTS) $(KERAS) $(WHEELS) $(CLASSROOM) ## Alle Umgebungen einrichten und die Modelle trainieren
 
@@ -104,8 +104,7 @@ lint: .venv/.checks ## Stil von Code und Notebooks
 	@$(BIN)/ruff format --check .
 
 unit: setup ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
-	@OMP_WAIT_POLICY=passive $(BIN)/python tools/run_tests.py $(addprefix --only ,$(PART)) \
-	  -n 2 --dist loadfile --ignore tests/site --ignore tests/benchmarks tests
+	@OMP_WAIT_POLICY=passive $(BIN)/python tools/run_tests.py -n 2 --dist loadfile --ignore tests/site --ignore tests/benchmarks tests
 
 notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Alle Notebooks ausführen und mit ihren Ausgaben vergleichen
 	@$(BIN)/python tools/run_nbval.py $(addprefix --only ,$(PART))

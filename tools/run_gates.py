@@ -1,6 +1,6 @@
 """Die Prüfungen ausführen und am Ende zeigen, was wie lange dauerte.
 
-Aufruf: python tools/run_gates.py lint unit:inside,site+unit:outside …
+Aufruf: python tools/run_gates.py lint unit book,site+notebooks:outside …
 Jede Prüfung ist ein Ziel des Makefiles, hinter dem Doppelpunkt steht sein Teil (PART). Eine Gruppe
 nach der anderen; in einer Gruppe trennt + die Reihen, die nebeneinander laufen, die letzte mit
 Vorrang.
@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,15 +42,18 @@ def run_beside(rows: list[str], environment: dict) -> list[tuple]:
     """Führt Reihen nebeneinander aus und zeigt die Ausgabe jeder am Stück."""
     first, *others = rows
     prefixes = [*([YIELDING] * len(others)), []]
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ExitStack() as files,
+        ThreadPoolExecutor() as pool,
+    ):
         running = []
         for row, prefix in zip(others, prefixes[1:], strict=True):
-            path = Path(folder, str(len(running)))
-            output = path.open("wb")
-            running.append((pool.submit(run, row, environment, output, prefix), path))
+            output = files.enter_context(Path(folder, str(len(running))).open("wb"))
+            running.append((pool.submit(run, row, environment, output, prefix), output))
         results = run(first, environment, sys.stdout.buffer, prefixes[0])
-        for future, path in running:
-            with path.open("rb") as shown:
+        for future, output in running:
+            with open(output.name, "rb") as shown:
                 follow(shown, future.done)
             results += future.result()
     return results

@@ -1,9 +1,8 @@
 """Tests ausführen, in CI ohne Weg nach draußen: `make unit` und `make site`.
 
-Aufruf: python tools/run_tests.py [--only inside|outside] ARGUMENT … (alle anderen gehen an pytest)
+Aufruf: python tools/run_tests.py ARGUMENT … (alle gehen an pytest)
 """
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -30,20 +29,13 @@ def follow(shown: BinaryIO, ended: Callable[[], bool]) -> None:
 
 def main() -> int:
     """In CI alle Tests in zwei Teilen; 1, wenn einer davon rot war oder es keinen Test gibt."""
-    # Nur ausgeschrieben: Auch pytest kennt Optionen, die so beginnen.
-    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-    parser.add_argument("--only", choices=("inside", "outside"))
-    options, arguments = parser.parse_known_args()
-    pytest = [sys.executable, "-m", "pytest", *arguments]
-    if not os.environ.get("CI") and not options.only:
+    pytest = [sys.executable, "-m", "pytest", *sys.argv[1:]]
+    if not os.environ.get("CI"):
         return subprocess.run(pytest).returncode
     # Container und Cluster sind nur im Netz des Rechners zu erreichen. Ihre Tests warten meist,
     # deshalb laufen sie neben den anderen; untereinander nie, denn sie teilen Namen und Ports.
     outside = [*pytest, "-m", "outside", "-n", "0"]
-    isolated = [*without_network(), *pytest] if os.environ.get("CI") else pytest
-    isolated = [*isolated, "-m", "not outside"]
-    if options.only:
-        return subprocess.run(outside if options.only == "outside" else isolated).returncode
+    isolated = [*without_network(), *pytest, "-m", "not outside"]
     with (
         tempfile.NamedTemporaryFile() as said,
         # Eigens geöffnet: Wer liest, verschiebt sonst die Stelle, an der geschrieben wird.
