@@ -272,6 +272,16 @@ def test_ci_run_needs_no_firewall_yet(machine):
 
 
 @needs_linux
+def test_ci_run_restores_the_grouping_of_sessions(machine):
+    tree, run = machine
+    sysctl = f'echo 1; echo "$*" >>"{tree}/called"'
+    done = run("true", sysctl=sysctl, sudo='[ "$1" != -n ] || shift; "$@"')
+    assert done.returncode == 0, done.stdout + done.stderr
+    called = (tree / "called").read_text(encoding="utf-8")
+    assert re.findall(r"sched_autogroup_enabled=(\d)", called) == ["0", "1"]
+
+
+@needs_linux
 def test_ci_scripts_have_no_shell_mistakes():
     scripts = [path for path in (ROOT / ".ci").iterdir() if path.is_file()]
     # Darunter liegen Hinweise, die Funktionen für ungenutzt halten, weil sie über "$@" laufen.
