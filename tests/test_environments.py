@@ -236,14 +236,28 @@ def results(latest) -> dict:
 
 
 def test_newest_versions_of_a_chapter_go_to_its_own_environment(latest, ready):
-    venv, fill, train = latest.setting_up(SLUG)
+    venv, fill = latest.setting_up(SLUG)
     own = ready / ".environments" / SLUG
     assert venv[1] == "venv" and venv[-1] == own
     assert fill[-1] == ready / "examples" / SLUG / "requirements.in"
-    assert train == [latest.python(SLUG), "-m", f"examples.{SLUG}.train"]
     (ready / "examples" / SLUG / "requirements.in").write_text("ipykernel\n", encoding="utf-8")
-    kernel = latest.setting_up(SLUG)[2]
+    *_, kernel, train = latest.setting_up(SLUG)
     assert kernel[1:4] == ["-m", "ipykernel", "install"]
+    assert train == [latest.python(SLUG), "-m", f"examples.{SLUG}.train"]
+
+
+def test_only_the_keras_model_is_trained_outside_the_common_environment(latest):
+    latest.TREE = ROOT
+    names = [path.parent.name for path in ROOT.glob("examples/*/requirements.in")]
+    trained = [name for name in names if f"examples.{name}.train" in latest.setting_up(name)[-1]]
+    assert trained == ["tensorflow_savedmodel"]
+
+
+def test_tests_of_a_chapter_keep_their_plugins(latest):
+    latest.TREE = ROOT
+    _, tests, contract = latest.checks(ROOT / "notebooks" / "fastapi_service.ipynb")
+    assert "tests/examples/test_fastapi_service.py" in tests
+    assert not [part for part in tests + contract if str(part).startswith("no:")]
 
 
 def test_environments_of_the_tests_are_set_up_too(latest, ready):
@@ -329,6 +343,13 @@ def test_first_failing_cell_is_named_with_its_message(latest, ready):
     assert latest.place("egal") == "Zelle [2]: TypeError: falsch"
     report.unlink()
     assert latest.place("$ Befehl\nkein Netz\n") == "kein Netz"
+    report.write_text(
+        '<testsuites><testcase classname="tests.test_x" name="test_a"><failure message="m">'
+        f"fixture not found\n\n{ready}/tests/test_x.py:3</failure></testcase></testsuites>",
+        encoding="utf-8",
+    )
+    assert latest.place("egal") == "test_a: tests/test_x.py:3"
+    report.unlink()
 
 
 def test_command_that_takes_too_long_is_ended_with_its_children(ready, monkeypatch, tmp_path):
