@@ -43,6 +43,7 @@ from examples.local_cloud.service import (
     free_port,
     route,
     run,
+    say,
 )
 
 ENDPOINT = WORKSPACE + "/onlineEndpoints/{endpoint}"
@@ -212,7 +213,7 @@ class Azure(Resources):
         except Refusal as refused:
             problem = {"code": refused.code or "BadRequest", "message": refused.message}
         except Exception as error:  # sonst wartete das SDK ewig
-            print(f"Fehler der Nachbildung: {error!r}", flush=True)
+            say(f"Fehler der Nachbildung: {error!r}")
             message = "In der Nachbildung ist ein Fehler aufgetreten."
             problem = {"code": "InternalServerError", "message": message}
         with self._lock:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from examples.local_cloud.service import Refusal, Request
+from examples.local_cloud.service import Refusal, Request, say
 
 VERBS = {"GET": "read", "HEAD": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
 VARIABLE = "LOCAL_AZURE_TOKENS"
@@ -52,7 +52,7 @@ class Access:
 
     def check(self, caller: Principal, action: str, scope: str) -> None:
         """Lehnt ab, was die Rolle nicht erlaubt, und schreibt alles auf."""
-        print(f"{action} ({caller.name})", flush=True)
+        say(f"{action} ({caller.name})")
         if not caller.may(action):
             raise refusal("denied", who=caller.name, action=action, scope=scope)
 

@@ -30,6 +30,7 @@ from examples.local_cloud.service import (
     Response,
     free_port,
     route,
+    say,
 )
 
 # So heißen sie bei Google; ein anderes Recht lehnt auch das echte IAM ab.
@@ -128,11 +129,11 @@ class GoogleCloud(App):
         who = self._holder(request)
         call = f"{permission} ({who.partition('@')[0]})"
         if who != OWNER and permission not in self._granted(who):
-            print(f"{call} verweigert", flush=True)
+            say(f"{call} verweigert")
             service = permission.split(".")[0]
             target = f"//{service}.googleapis.com{request.path.removeprefix('/v1')}"
             raise refusal("denied", permission=permission, target=target)
-        print(call, flush=True)
+        say(call)
 
     def _holder(self, request: Request) -> str:
         """Wem der Token gehört; leer, wenn er nicht gilt."""

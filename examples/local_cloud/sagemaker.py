@@ -48,6 +48,7 @@ from examples.local_cloud.service import (
     free_port,
     route,
     run,
+    say,
 )
 
 # Statt ein Image zu ziehen, startet die Nachbildung den Prozess, den es starten würde.
@@ -103,7 +104,7 @@ class SageMaker(App):
             if service not in SERVICES:
                 raise self._unknown(call)
             who = self._access.check(call, request, self.address)
-            print(f"{call.name} ({who})", flush=True)
+            say(f"{call.name} ({who})")
             if service == "logs":
                 self._ship_logs(call.region)
             own = (

@@ -206,6 +206,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def say(line: str) -> None:
+    """Schreibt eine Zeile ins Protokoll, am Stück: Jede Verbindung hat einen eigenen Thread."""
+    print(f"{line}\n", end="", flush=True)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # Kopf und Inhalt gehen einzeln hinaus; der zweite wartete sonst 40 ms auf eine Bestätigung.
@@ -225,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
             # Sonst hielte der Server, was vom Inhalt noch kommt, für die nächste Anfrage.
             self.close_connection = True
         # Ohne die Parameter: Darin stehen bei manchen Plattformen Schlüssel.
-        print(self.command, path, response.status, flush=True)
+        say(f"{self.command} {path} {response.status}")
         content = response.body()
         self.send_response(response.status)
         self.send_header("Content-Type", response.media_type)

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -64,7 +65,7 @@ def script(tmp_path):
 def toy(script):
     """Eine kleine Plattform als Prozess; gibt (Prozess, Client) zurück."""
     port = free_port()
-    env = os.environ | {"PYTHONPATH": str(process.ROOT), "PYTHONUTF8": "1"}
+    env = os.environ | {"PYTHONPATH": str(process.ROOT), "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         [sys.executable, script, "--port", str(port)],
         env=env,
@@ -96,6 +97,16 @@ def test_route_gets_the_parts_of_the_address(toy):
     answer = client.post("/echo/a%20b?x=1&leer=", json={"y": 2})
     assert answer.json() == {"name": "a b", "body": {"y": 2}, "query": {"x": "1", "leer": ""}}
     assert client.get("/files/a/b.txt").text == "a/b.txt"
+
+
+def test_lines_of_calls_at_the_same_time_stay_whole(toy):
+    service, client = toy
+    paths = [f"/files/{number}" for number in range(1000)]
+    with ThreadPoolExecutor(16) as together:
+        assert all(answer.is_success for answer in together.map(client.get, paths))
+    service.terminate()
+    lines = [line for line in service.stdout.read().splitlines() if "/health/" not in line]
+    assert sorted(lines) == sorted(f"GET {path} 200" for path in paths)
 
 
 def test_chunked_body_is_read(toy):
