@@ -67,19 +67,20 @@ def install(layer: str) -> None:
         subprocess.run(command, check=True)
     wanted = list(LAYERS)[: list(LAYERS).index(layer) + 1]
     # requirements.txt enthält requirements-book.txt: zweimal zu nennen schadet nicht.
-    fill(VENV, [ROOT / LAYERS[name] for name in wanted], f"der Stufe „{layer}“")
+    # Was alle benutzen, soll gleich schnell sein. Die großen Pakete der Kapitel übersetzt Python
+    # beim ersten Import, und davon nur, was gebraucht wird.
+    locks = [ROOT / LAYERS[name] for name in wanted]
+    fill(VENV, locks, f"der Stufe „{layer}“", "--compile-bytecode")
 
 
-def fill(environment: Path, locks: list[Path], what: str) -> None:
+def fill(environment: Path, locks: list[Path], what: str, *options: str) -> None:
     """Installiert die Pakete der Locks in eine Umgebung."""
     files = [argument for lock in locks for argument in ("-r", lock)]
     print(f"Pakete {what} installieren …", flush=True)
     started = time.monotonic()
     variables = {**os.environ, "VIRTUAL_ENV": str(environment), "UV_PYTHON_DOWNLOADS": "never"}
-    # Ohne vorübersetzte Dateien dauert jeder Import doppelt so lang.
-    variables.pop("PYTHONDONTWRITEBYTECODE", None)
     # --no-deps: der Lock ist vollständig, nichts soll darüber hinaus dazukommen.
-    command = [BIN / "uv", "pip", "install", "--no-deps", "--compile-bytecode", "--quiet"]
+    command = [BIN / "uv", "pip", "install", "--no-deps", *options, "--quiet"]
     subprocess.run([*command, *sources(), *files], check=True, env=variables)
     print(f"Fertig nach {time.monotonic() - started:.0f} s.", flush=True)
 
