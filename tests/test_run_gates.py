@@ -19,12 +19,19 @@ slow:
 mark:
 \t@touch marked; echo early
 show:
-\t@echo "part $(PART) nice $$(nice)"
+\t@echo "part $(PART) $$RIGHT$$NICE."
 red:
 \t@exit 3
 last:
 \t@echo at last
 """
+
+
+# Diese Tests laufen selbst mit weniger Vorrang; deshalb zeigen Nachbildungen, was aufgerufen wird.
+PROGRAMS = {
+    "setpriv": ("--bounding-set -sys_nice", "RIGHT=gone"),
+    "nice": ("-n 19", "NICE=19"),
+}
 
 
 def run(tree: Path, *groups: str) -> tuple[int, str]:
@@ -42,12 +49,18 @@ def run(tree: Path, *groups: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_rows_of_a_group_run_side_by_side_and_the_last_has_priority(tmp_path):
-    own = os.nice(0)
+def test_rows_of_a_group_run_side_by_side_and_the_last_has_priority(tmp_path, monkeypatch):
+    for name, (expected, noted) in PROGRAMS.items():
+        program = tmp_path / name
+        program.write_text(
+            f'#!/bin/sh\n[ "$1 $2" = "{expected}" ] && shift 2 && {noted} exec "$@"\n'
+        )
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     code, said = run(tmp_path, "slow,show:a+show:c+mark,show:b", "last")
     assert code == 0, said
-    for part, nice in (("a", 19), ("c", 19), ("b", own)):
-        assert f"part {part} nice {nice}" in said
+    for shown in ("part a gone19.", "part c gone19.", "part b ."):
+        assert shown in said
     # Was zuerst geschah, steht trotzdem am Stück hinter der ersten Reihe.
     assert re.findall(r"^== (\S+) ==$", said, re.M) == [
         *("slow", "show:a", "show:c", "mark", "show:b", "last")
@@ -60,3 +73,18 @@ def test_every_gate_runs_and_one_red_is_enough(tmp_path):
     table = re.findall(r"^(\w+) +\d+ s  (grün|rot)$", said, re.M)
     assert code == 1
     assert table == [("show", "grün"), ("red", "rot"), ("mark", "grün"), ("last", "grün")]
+
+
+@pytest.mark.parametrize(("grouped", "between"), [(True, " "), (False, ",")])
+def test_what_measures_has_priority_or_the_machine_for_itself(
+    tmp_path, monkeypatch, grouped, between
+):
+    for name, line in (("grep", f"exit {int(not grouped)}"), ("python", 'echo "$@"')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for name in [name for name in os.environ if name.startswith("MAKE")]:
+        monkeypatch.delenv(name)
+    command = ["make", "--old-file=.venv/.checks", f"BIN={tmp_path}", "test"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert f"notebooks:outside{between}notebooks:alone" in done.stdout, done.stdout + done.stderr
