@@ -1,5 +1,6 @@
 """Manifeste gelten hier und auf der neuesten Version; im Cluster geht nichts verloren."""
 
+import errno
 import json
 import os
 import subprocess
@@ -363,6 +364,16 @@ def test_file_system_is_read_only_except_for_scratch(namespace):
     with pytest.raises(ClusterError, match="Read-only file system"):
         kubectl_in(namespace, *shell, "echo x > /srv/x")
     kubectl_in(namespace, *shell, "echo x > /tmp/x; rm /tmp/x")
+
+
+def test_service_without_a_ready_pod_refuses(namespace):
+    """Ginge die Frage hinaus, so antwortete für den Service, wer zufällig dort hört."""
+    kubectl_in(namespace, "create", "service", "clusterip", "empty", "--tcp=80:8000")
+    told = json.loads(kubectl_in(namespace, "get", "service", "empty", "-o", "json"))
+    address = told["spec"]["clusterIP"]
+    ask = f"import socket; print(socket.socket().connect_ex(('{address}', 80)))"
+    asked = kubectl_in(namespace, "exec", DEPLOYMENT, "--", "python", "-c", ask)
+    assert asked.strip() == str(errno.ECONNREFUSED)
 
 
 def test_network_of_our_cluster_outlives_every_pod(namespace):
