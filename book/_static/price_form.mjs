@@ -106,6 +106,12 @@ async function loadVisibly(form, status, stone) {
   }
 }
 
+// Firefox und Safari runden ihre Uhr auf ganze Millisekunden.
+function milliseconds(spent) {
+  if (spent === 0) return "unter 1";
+  return german(spent, Number.isInteger(spent) ? 0 : 1);
+}
+
 // Der Satz, mit dem eine gültige Frage beantwortet wird.
 async function answer(data, stone) {
   const started = performance.now();
@@ -116,7 +122,7 @@ async function answer(data, stone) {
   );
   return (
     `Geschätzter Preis: ${german(price, 0)} US-Dollar ` +
-    `(Modell ${data.model_version}, gerechnet in ${german(spent, 1)} ms).` +
+    `(Modell ${data.model_version}, gerechnet in ${milliseconds(spent)} ms).` +
     (outside ? " Achtung: Eine Angabe liegt außerhalb der Daten; so ein Preis ist geraten." : "")
   );
 }

@@ -253,3 +253,14 @@ def test_without_javascript_the_page_says_so(bare_tab):
     page = bare_tab(java_script_enabled=False)
     assert page.locator(BUTTON).is_hidden()
     assert "Ohne JavaScript" in page.locator("form.price-form").inner_text()
+
+
+def test_coarse_clock_is_not_read_too_precisely(bare_tab):
+    """Wie in Firefox und Safari: Die Uhr des Browsers kennt nur ganze Millisekunden."""
+    page = bare_tab(
+        "const now = performance.now.bind(performance); performance.now = () => Math.floor(now());"
+    )
+    page.locator(BUTTON).click()
+    wait_for_price(page)
+    said = page.locator(STATUS).inner_text()
+    assert re.search(r"gerechnet in (unter 1|[1-9]\d*) ms", said), said
