@@ -7,8 +7,8 @@ Braucht nur die Standardbibliothek: So läuft es auch im Container.
 import argparse
 import http.client
 import json
+import math
 import signal
-import statistics
 import threading
 import time
 from collections import Counter
@@ -111,18 +111,28 @@ def run(
 
 
 def summary(answers: list[tuple[float, float, str, str]]) -> dict:
-    """Zählt gesendete, beantwortete und gescheiterte Fragen; Latenzen in ms."""
+    """Zählt gesendete, beantwortete und gescheiterte Fragen; Latenzen in ms.
+
+    Gescheitertes dauert unendlich lange; eine Latenz, die darin liegt, ist None.
+    """
     good = [answer for answer in answers if answer[2] == "200"]
-    latencies = sorted(latency * 1000 for _, latency, _, _ in good)
+    latencies = sorted(
+        latency * 1000 if result == "200" else math.inf for _, latency, result, _ in answers
+    )
+
+    def percentile(share: float) -> float | None:
+        value = latencies[int(len(latencies) * share)] if latencies else math.inf
+        return round(value, 2) if math.isfinite(value) else None
+
     elapsed = max((when + latency for when, latency, _, _ in answers), default=0)
     return {
         "sent": len(answers),
         "answered": len(good),
         "failed": len(answers) - len(good),
         "per_second": round(len(good) / elapsed, 1) if elapsed else 0,
-        "median_ms": round(statistics.median(latencies), 2) if latencies else None,
-        "p90_ms": round(latencies[int(len(latencies) * 0.9)], 2) if latencies else None,
-        "p99_ms": round(latencies[int(len(latencies) * 0.99)], 2) if latencies else None,
+        "median_ms": percentile(0.5),
+        "p90_ms": percentile(0.9),
+        "p99_ms": percentile(0.99),
         "by_status": dict(sorted(Counter(result for _, _, result, _ in answers).items())),
         "by_server": dict(sorted(Counter(server for *_, server in good if server).items())),
     }

@@ -64,7 +64,7 @@ async def cost(work: Callable, rounds: int) -> float:
 
 
 async def layers(engine: str, rounds: int) -> dict[str, float]:
-    """Rechenzeit je Schicht; jede ist die Differenz zur vorigen."""
+    """Rechenzeit je Schicht; die letzte ist der Rest bis zur ganzen Anwendung."""
     model = app.state.model = load_model(engine)
     stone = QUESTION.validate_json(BODY)
 

@@ -309,6 +309,12 @@ def test_admin_explains_what_is_wrong(tmp_path, workers):
         process.output([*command, workers.folder, "set server workers/s9 state drain"])
 
 
+def test_a_failed_question_took_forever():
+    answers = [(0.0, 0.1, "200", "a")] * 98 + [(0.0, 0.1, "503", "a")] * 2
+    report = load.summary(answers)
+    assert (report["median_ms"], report["p90_ms"], report["p99_ms"]) == (100, 100, None)
+
+
 def test_load_ends_in_time_even_if_nobody_answers():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
