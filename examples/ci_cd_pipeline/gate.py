@@ -21,8 +21,8 @@ from examples.ci_cd_pipeline import TARGET
 from examples.price_model.predict import ModelMissingError, load_metadata, load_model
 from examples.price_model.schema import FEATURES, MAX_BATCH, InvalidStoneError, parse
 
-# Zwei Standardabweichungen dessen, was Neutraining allein ausmacht; je Segment die des unruhigsten
-# (gemessen mit spread.py).
+# Insgesamt zwei Standardabweichungen dessen, was Neutraining allein ausmacht; je Segment
+# gut anderthalb des unruhigsten (gemessen mit spread.py).
 TOLERANCE, SEGMENT_TOLERANCE = 0.02, 0.15
 # Einseitig 95 %: Sooft ein Kandidat genau auf der Grenze liegt, kommt er in 5 % der Fälle durch.
 Z = 1.645

@@ -31,7 +31,7 @@ def test_turning_a_stone_keeps_its_price(model, sample):
     assert np.median(change) < 0.02
 
 
-# Richtung: Besseres kostet nie auffällig weniger.
+# Richtung: Besseres kostet bei mehr als neun von zehn Steinen mehr.
 @pytest.mark.parametrize("name", ["color", "clarity"])
 def test_a_better_grade_costs_more(model, sample, name):
     worst, best = CATEGORIES[name][0], CATEGORIES[name][-1]
