@@ -1,6 +1,6 @@
 """Der Server um die Handler aus model.tar.gz: dünne HTTP-Schale, innen das Toolkit von AWS.
 
-Die Images von AWS stellen vor dasselbe Toolkit einen Server in Java; er gibt ihm dieselben
+Images von AWS mit diesem Toolkit stellen einen Server in Java davor; er gibt ihm dieselben
 Angaben. Starten, wie die Plattform es tut: `python -m examples.sagemaker_endpoint.toolkit serve`
 """
 
