@@ -148,6 +148,8 @@ US-Dollar; eine Linie zeigt diesen Stein bei {german(price)} US-Dollar.">
 def control(name: str) -> gr.Slider | gr.Dropdown:
     """Eine Liste erklärter Stufen oder ein Regler über den Bereich der Trainingsdaten."""
     shared = {"value": EXAMPLE[name], "label": LABELS[name], "info": HINTS.get(name)}
+    if name == "carat":
+        shared["info"] += " Die Maße folgen dem Gewicht."
     if name in GRADES:
         choices = [(f"{grade} – {meaning}", grade) for grade, meaning in GRADES[name].items()]
         return gr.Dropdown(choices, **shared)

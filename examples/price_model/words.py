@@ -12,7 +12,7 @@ LABELS = {
     "z": "Höhe (mm)",
 }
 HINTS = {
-    "carat": "1 Karat sind 0,2 Gramm. Die Maße folgen dem Gewicht.",
+    "carat": "1 Karat sind 0,2 Gramm.",
     "cut": "Wie gut der Stein das Licht zurückwirft.",
     "color": "Je weniger Gelb, desto wertvoller.",
     "clarity": "Wie leicht Einschlüsse unter zehnfacher Lupe zu finden sind.",

@@ -262,7 +262,7 @@ def main() -> None:
         st.error(str(error))
         return
     st.markdown(
-        f"Gelernt aus {german(about['rows']['train'])} verkauften Steinen. "
+        f"Gelernt aus {german(about['rows']['train'])} Steinen. "
         f"Im Mittel liegt die Schätzung {german(about['mae_usd'])} US-Dollar daneben. "
         f"Modell {model.version}."
     )
