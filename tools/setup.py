@@ -37,7 +37,8 @@ def check_python() -> None:
         found = ".".join(map(str, sys.version_info[:3]))
         sys.exit(
             f"Python {found} passt nicht: gebraucht wird 3.11.5 bis 3.13.\n"
-            "Debian/Ubuntu: sudo apt install python3 python3-venv\n"
+            "Debian 13, Ubuntu 24.04: sudo apt install python3 python3-venv\n"
+            "Anderes Linux: uv python install 3.13\n"
             "macOS: brew install python@3.13 · Windows: winget install Python.Python.3.13\n"
             "Danach: make serve PYTHON=python3.13"
         )

@@ -43,7 +43,7 @@ def context(folder: Path) -> None:
                 shutil.copy(path, target)
 
 
-def build(folder: Path, dockerfile: str) -> dict[str, float | bool]:
+def build(folder: Path, dockerfile: str) -> dict[str, float | bool | str]:
     """Baut einmal; gibt die Dauer in Sekunden, ob pip lief und die Kennung des Images zurück."""
     image_id = folder.parent / "image-id"
     options = ["--file", dockerfile, "--progress", "plain", "--iidfile", str(image_id)]
