@@ -12,7 +12,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import joblib
@@ -33,12 +33,6 @@ FIELDS = {"model_version", "sha256", "features", "versions"}
 
 class UnusableModelError(RuntimeError):
     """Die Datei fehlt, ist verändert oder passt nicht zu dieser Umgebung."""
-
-
-def sha256(path: Path) -> str:
-    """Gibt den Fingerabdruck einer Datei als Hexzeichen zurück."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save(pipeline: Pipeline, folder: Path) -> list[str]:
@@ -75,15 +69,19 @@ def load(folder: Path) -> tuple[Pipeline, str]:
     """Prüft Beipackzettel und Fingerabdruck und lädt erst dann; gibt auch die Version zurück."""
     try:
         manifest = read_manifest(folder)
-        found = sha256(folder / MODEL)
+        data = (folder / MODEL).read_bytes()
     except FileNotFoundError as error:
         raise UnusableModelError(f"{Path(error.filename).name} fehlt in {folder.name}/.") from None
-    if found != manifest["sha256"]:
+    # Einmal gelesen: Geladen werden genau die Bytes, die geprüft wurden.
+    if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
         raise UnusableModelError("Die Datei ist nicht die, die gespeichert wurde. Nicht geladen.")
     if manifest["features"] != list(FEATURES):
         raise UnusableModelError("Das Modell erwartet andere Merkmale, als dieser Dienst prüft.")
     for package, saved in manifest["versions"].items():
-        installed = version(package)
+        try:
+            installed = version(package)
+        except PackageNotFoundError:
+            raise UnusableModelError(f"Gespeichert mit {package}, das hier fehlt.") from None
         if minor(saved) != minor(installed):
             raise UnusableModelError(f"Gespeichert mit {package} {saved}, hier ist {installed}.")
     with warnings.catch_warnings():
@@ -92,7 +90,7 @@ def load(folder: Path) -> tuple[Pipeline, str]:
         same = rf".* from version {re.escape(minor(version('scikit-learn')))}\."
         warnings.filterwarnings("ignore", same, InconsistentVersionWarning)
         try:
-            return joblib.load(folder / MODEL), manifest["model_version"]
+            return joblib.load(io.BytesIO(data)), manifest["model_version"]
         except InconsistentVersionWarning as warning:
             saved, here = warning.original_sklearn_version, warning.current_sklearn_version
             message = f"Ein Teil des Modells stammt von scikit-learn {saved}, hier ist {here}."
@@ -114,13 +112,15 @@ def command_line(description: str, save: Callable, load: Callable) -> int:
             *first, last = save(build_pipeline().fit(X_train, y_train), arguments.folder)
             print(f"{', '.join(first)} und {last} gespeichert.")
         else:
-            stones = parse(json.loads(arguments.question))
+            try:
+                payload = json.loads(arguments.question)
+            except (ValueError, RecursionError):  # auch zu lange Zahlen, zu tiefe Klammern
+                print("Die Frage ist kein gültiges JSON.", file=sys.stderr)
+                return 1
+            stones = parse(payload)
             pipeline, _ = load(arguments.folder)
             table = pd.DataFrame([stone.model_dump() for stone in stones])
             print(json.dumps([round(float(price), 2) for price in pipeline.predict(table)]))
-    except json.JSONDecodeError:
-        print("Die Frage ist kein gültiges JSON.", file=sys.stderr)
-        return 1
     except (UnusableModelError, InvalidStoneError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

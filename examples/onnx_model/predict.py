@@ -36,6 +36,8 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="Ordner mit price_model.onnx und metadata.json")
     parser.add_argument("question", nargs="?", help="ein Stein oder eine Liste als JSON")
     arguments = parser.parse_args()
+    # Umgeleitet schriebe Windows sonst in cp1252 und scheiterte an fremden Feldnamen.
+    sys.stdout.reconfigure(encoding="utf-8")
     try:
         model = load_model(ENGINE, arguments.folder)
     except ModelMissingError as error:

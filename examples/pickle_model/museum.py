@@ -357,7 +357,7 @@ def visit(folder: Path, entry: dict) -> tuple[bool, str]:
         except MuseumError as error:
             return False, f"lädt nicht: {error}"
         except Exception as error:  # woran es scheitert, ist der Befund
-            reason = re.sub(r" from '.*?'", "", str(error).splitlines()[0])
+            reason = re.sub(r" from '.*?'", "", (str(error).splitlines() or ["ohne Meldung"])[0])
             return False, f"lädt nicht:\n  {type(error).__name__}: {reason}"
     differences = [abs(a - b) for a, b in zip(prices, entry["prices_usd"], strict=True)]
     # So herum geschrieben, damit auch NaN als Abweichung gilt.

@@ -114,7 +114,7 @@ def train(folder: Path = ARTIFACTS) -> dict:
 
 
 def save(folder: Path, pipeline: Pipeline, onnx_model: ModelProto, metadata: dict) -> None:
-    """Schreibt Pipeline, ONNX-Fassung und Metadaten: nie liegt ein halbes Modell da."""
+    """Schreibt Pipeline, ONNX-Fassung und Metadaten: nie liegt eine halbe Datei da."""
     buffer = io.BytesIO()
     joblib.dump(pipeline, buffer)
     text = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"

@@ -50,7 +50,9 @@ def load_model(folder: Path) -> Model:
     Raises:
         `UnusableModelError`: Es gibt keine, oder ihre Signatur passt nicht zum Schema.
     """
-    versions = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    # Ohne diese Datei ist eine Version noch nicht fertig kopiert.
+    ready = [path.parent.name for path in folder.glob("*/saved_model.pb")]
+    versions = [int(name) for name in ready if name.isdecimal()]
     if not versions:
         raise UnusableModelError(
             f"In {folder.name}/ liegt keine Version des Modells. Abhilfe: make keras-model"
@@ -64,12 +66,16 @@ def load_model(folder: Path) -> Model:
 
     saved = SavedModel.FromString((path / "saved_model.pb").read_bytes())
     graph = MessageToDict(saved.meta_graphs[0], preserving_proto_field_name=True)
-    signature = graph["signature_def"][SIGNATURE]
+    signature = graph["signature_def"].get(SIGNATURE, {"inputs": {}, "outputs": {}})
     strange = sorted(set(FEATURES) ^ set(signature["inputs"]))
     if strange:
         raise UnusableModelError(
             f"Version {path.name} erwartet andere Merkmale, als dieser Dienst prüft: "
             f"{', '.join(strange)}. Nicht geladen."
+        )
+    if missing := sorted({"price_usd", "model_version"} - set(signature["outputs"])):
+        raise UnusableModelError(
+            f"Version {path.name} nennt in der Antwort nicht: {', '.join(missing)}. Nicht geladen."
         )
     loaded = tf.saved_model.load(str(path))
 

@@ -1,5 +1,6 @@
 """Geladen wird nur, was unverändert ist und zu dieser Umgebung passt."""
 
+import hashlib
 import json
 import pickle
 import warnings
@@ -52,7 +53,8 @@ def saved_with(folder, release):
     # Vor dem Text steht seine Länge; bei anderer Länge wäre der Datenstrom unlesbar.
     assert len(release) == len(here) and here in stream
     (folder / store.MODEL).write_bytes(stream.replace(here, release.encode()))
-    change_manifest(folder, sha256=store.sha256(folder / store.MODEL))
+    changed = (folder / store.MODEL).read_bytes()
+    change_manifest(folder, sha256=hashlib.sha256(changed).hexdigest())
     change_versions(folder, **{"scikit-learn": release})
 
 
@@ -145,13 +147,34 @@ def test_failed_saving_keeps_the_old_model(folder, monkeypatch):
     [
         (json.dumps(EXAMPLE | {"cut": "Super"}), "cut: Erlaubt ist"),
         ("{", "kein gültiges JSON"),
+        ("1" * 5000, "kein gültiges JSON"),
+        ("[" * 100_000, "kein gültiges JSON"),
         ("[]", "mindestens einen Stein"),
     ],
+    ids=lambda text: text[:20],
 )
 def test_bad_question_is_one_german_line(folder, question, reason):
     with pytest.raises(process.ProcessError, match=reason) as error:
         process.output(["python", "-m", "examples.joblib_model.store", "predict", folder, question])
     assert "Traceback" not in str(error.value)
+
+
+def test_what_was_checked_is_what_is_loaded(folder, monkeypatch):
+    """Wer die Datei nach dem Prüfen tauscht, kommt zu spät."""
+    real = store.minor
+
+    def swap(release):  # gefragt wird nach dem Fingerabdruck und vor dem Laden
+        (folder / store.MODEL).write_bytes(b"etwas anderes")
+        return real(release)
+
+    monkeypatch.setattr(store, "minor", swap)
+    assert len(store.load(folder)[0].steps) == 2
+
+
+def test_package_missing_here_is_named(folder):
+    change_versions(folder, xgboost="3.0.0")
+    with pytest.raises(store.UnusableModelError, match="Gespeichert mit xgboost, das hier fehlt"):
+        store.load(folder)
 
 
 def test_command_line_saves_and_answers(tmp_path):

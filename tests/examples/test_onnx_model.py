@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -55,6 +56,19 @@ def test_every_line_is_answered_after_a_bad_one():
     assert len(replies) == len(bad) + 1
     assert all(set(reply) == {"detail"} for reply in replies[:-1])
     assert replies[-1]["model_version"] == "1.0.0"
+
+
+def test_foreign_letters_end_nothing_where_windows_would_write_cp1252():
+    env = {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    asked = b'{"\xc5\x82": 1}\n' + json.dumps(EXAMPLE).encode()
+    done = subprocess.run(
+        process._command([*PREDICT, ARTIFACTS]),
+        cwd=process.ROOT,
+        env=os.environ | env,
+        input=asked,
+        capture_output=True,
+    )
+    assert len(done.stdout.splitlines()) == 2, done.stderr
 
 
 @pytest.mark.parametrize(

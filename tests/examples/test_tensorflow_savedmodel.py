@@ -78,6 +78,14 @@ def test_model_of_the_chapter_is_nearly_as_good_as_that_of_the_case():
     [
         ("train.MAX_DIFFERENCE_USD = -1", "Es wurde nichts gespeichert"),
         ("train.export_savedmodel = lambda *_: open('/gibt/es/nicht')", "No such file"),
+        (
+            "real = train.Path.rename\n"
+            "def fail(path, to):\n"
+            "    if path.name.endswith('.new'): raise PermissionError(13, 'Permission denied')\n"
+            "    return real(path, to)\n"
+            "train.Path.rename = fail",
+            "Permission denied",
+        ),
     ],
 )
 def test_failed_saving_is_one_line_and_keeps_the_old_model(small, sabotage, reason):
