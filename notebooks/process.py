@@ -100,19 +100,25 @@ def serve(
     trusted = ssl.create_default_context() if url.startswith("https:") else None
     deadline = time.monotonic() + timeout
     answered: set[int] = set()
-    while guard.poll() is None and time.monotonic() < deadline:
-        try:
-            if workers > 1:
-                answered |= _ready_worker(guard.pid, url)
-                if len(answered) == workers:
-                    return service
-            else:
-                with urllib.request.urlopen(url, timeout=2, context=trusted) as response:
-                    if response.status == 200:
+    try:
+        while guard.poll() is None and time.monotonic() < deadline:
+            try:
+                if workers > 1:
+                    answered |= _ready_worker(guard.pid, url)
+                    if len(answered) == workers:
                         return service
-        except (OSError, http.client.HTTPException):
-            pass  # abgelehnt, zurückgesetzt oder noch 503: weiter warten
-        time.sleep(0.05)
+                else:
+                    with urllib.request.urlopen(url, timeout=2, context=trusted) as response:
+                        if response.status == 200:
+                            return service
+            except (OSError, http.client.HTTPException):
+                pass  # abgelehnt, zurückgesetzt oder noch 503: weiter warten
+            time.sleep(0.05)
+    except (
+        BaseException
+    ):  # auch „Kernel unterbrechen“: Danach hielte niemand den Dienst in der Hand
+        service.stop()
+        raise
     ended = guard.poll() is not None
     service.stop()
     late = f"mit {len(answered)} von {workers} Workern" if workers > 1 else "nicht"
@@ -200,7 +206,12 @@ def screenshot(url: str, alt: str, width: int = 1000, height: int = 700) -> Imag
         # Chromium verweigert root die Sandbox; in CI ist root üblich.
         options += ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
         budget = ["--virtual-time-budget=15000", "--lang=de"]
-        subprocess.run([browser, *options, *budget, url], capture_output=True, timeout=90)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run([browser, *options, *budget, url], capture_output=True, timeout=90)
+        if not picture.exists():
+            if os.environ.get("CI"):
+                raise ProcessError("Der Browser schrieb kein Bild.")
+            return Markdown(f"Der Browser schrieb kein Bild. Die Seite zum Selbstöffnen: <{url}>")
         return Image(picture.read_bytes(), format="png", width=width, alt=alt)
 
 

@@ -84,6 +84,7 @@ VALID = {
 INVALID = {  # Name: (Frage, Feld, an dem sie scheitert)
     "missing field": (stone(carat=None), "carat"),
     "extra field": (stone() | {"weight": 1.0}, "weight"),
+    "field named like a kind": (stone() | {"stone": 1}, "stone"),
     "misspelt field": (stone(carat=None) | {"karat": 0.7}, "karat"),
     "number as text": (stone(depth="61.5"), "depth"),
     "number as boolean": (stone(table=True), "table"),

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -157,6 +158,23 @@ def test_show_takes_a_method_out_of_its_class():
 def test_screenshot_without_browser_names_the_address(monkeypatch):
     monkeypatch.setattr(process, "BROWSERS", ())
     assert "http://127.0.0.1:1/" in process.screenshot("http://127.0.0.1:1/", "Eine Seite").data
+
+
+def test_browser_without_a_picture_names_the_address_but_not_in_ci(monkeypatch):
+    monkeypatch.setattr(process, "BROWSERS", ("false",))
+    monkeypatch.delenv("CI", raising=False)
+    assert "http://127.0.0.1:1" in process.screenshot("http://127.0.0.1:1", "Nichts").data
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(process.ProcessError, match="kein Bild"):
+        process.screenshot("http://127.0.0.1:1", "Nichts")
+
+
+def test_interrupted_start_leaves_no_service(port):
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        process.serve([sys.executable, "-c", "import time; time.sleep(60)"], URL.format(port=port))
+    assert not [p for p in psutil.Process().children(recursive=True) if p.is_running()]
 
 
 def test_missing_environment_is_named_with_its_remedy():

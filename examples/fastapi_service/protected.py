@@ -60,7 +60,11 @@ app.exception_handlers |= service.app.exception_handlers
 app.add_middleware(service.BodyLimit)
 # Zuletzt, also außen: auch eine Ablehnung braucht den Header, sonst sieht die Seite sie nicht.
 app.add_middleware(
-    CORSMiddleware, allow_origins=[PAGE], allow_methods=["POST"], allow_headers=["X-API-Key", "*"]
+    CORSMiddleware,
+    allow_origins=[PAGE],
+    allow_methods=["POST"],
+    allow_headers=["X-API-Key"],  # Content-Type erlaubt Starlette immer
+    expose_headers=["Retry-After"],
 )
 app.get("/health/live")(service.live)
 app.get("/health/ready", responses={503: {"model": service.Problems}})(service.ready)

@@ -19,12 +19,12 @@ def check(payload: object) -> list[Stone]:
     Bei ungültiger Eingabe entsteht `InvalidStoneError` mit allen Gründen auf einmal.
     """
     if not isinstance(payload, list):
-        stones, errors = [payload], stone_errors(payload, ())
+        stones, errors = [payload], stone_errors(payload, ("stone",))
     elif not 1 <= len(payload) <= MAX_BATCH:
-        stones, errors = [], [problem("too_long" if payload else "too_short", ())]
+        stones, errors = [], [problem("too_long" if payload else "too_short", ("batch",))]
     else:
         stones = payload
-        errors = [error for n, item in enumerate(payload) for error in stone_errors(item, (n,))]
+        errors = [e for n, item in enumerate(payload) for e in stone_errors(item, ("batch", n))]
     if errors:
         raise InvalidStoneError(explain(errors))
     # Ohne zweite Prüfung: was hier ankommt, ist gültig.

@@ -24,7 +24,7 @@ from fastapi.responses import JSONResponse
 
 from examples.price_model.data import load_diamonds
 from examples.price_model.predict import load_metadata, load_model
-from examples.price_model.schema import EXAMPLE, FEATURES, InvalidStoneError, parse
+from examples.price_model.schema import EXAMPLE, FEATURES, MAX_BODY_BYTES, InvalidStoneError, parse
 from examples.price_model.words import GRADES, HINTS, LABELS, german
 
 # Auch wer die App nur importiert, lässt nichts zurück. Ein Dienst räumt in `lifespan` auf: Er endet
@@ -214,7 +214,8 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 
 # Die Seite /docs holt ihr Skript von einem fremden Server; hier braucht sie niemand.
-service = FastAPI(openapi_url=None, lifespan=lifespan)
+# `max_file_size` unten gilt nur Dateien, diese Grenze jeder Frage.
+service = FastAPI(openapi_url=None, lifespan=lifespan, max_body_size=MAX_BODY_BYTES)
 
 
 @service.get("/health/live")

@@ -15,7 +15,9 @@ from examples.price_model.schema import (
     EXAMPLE,
     FEATURES,
     MAX_BATCH,
+    MAX_BODY_BYTES,
     REASONS,
+    REFUSALS,
     InvalidStoneError,
     parse,
 )
@@ -55,6 +57,8 @@ def price_file(content: bytes) -> upload.Table:
 
 def answer(text: str) -> dict | list:
     """Beantwortet die Frage des Vertrags; ungültige ergeben `InvalidStoneError`."""
+    if len(text.encode("utf-8", "replace")) > MAX_BODY_BYTES:
+        raise InvalidStoneError([dict(zip(("field", "reason"), REFUSALS[413], strict=True))])
     try:
         question = json.loads(text)
     except (ValueError, RecursionError):

@@ -164,8 +164,10 @@ def to_csv(table: Table) -> bytes:
 
 def harmless(cell: str, delimiter: str) -> str:
     """Entschärft Zellen, die eine Tabellenkalkulation als Formel ausführte."""
-    formula = cell[:1] in ("=", "+", "-", "@") and not NUMBERS[delimiter].fullmatch(cell)
-    return f"'{cell}" if formula else cell
+    if NUMBERS[delimiter].fullmatch(cell):
+        return cell
+    # Auch mitten in der Zelle: Excel trennt je nach Land an einem anderen Zeichen.
+    return re.sub(r"""(^|[,;\s"])([=+\-@])""", r"\1'\2", cell)
 
 
 def main() -> int:

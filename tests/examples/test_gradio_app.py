@@ -15,7 +15,7 @@ import pytest
 import process
 from contract import JSON, free_port, stone
 from examples.price_model.predict import ARTIFACTS
-from examples.price_model.schema import EXAMPLE, FEATURES
+from examples.price_model.schema import EXAMPLE, FEATURES, MAX_BODY_BYTES
 
 # Listen öffnen und schließen sich mit einer Blende; schneller drückt auch kein Mensch.
 KEY_PAUSE_MS = 300
@@ -154,6 +154,8 @@ def test_start_without_model_names_the_remedy(tmp_path):
 def test_server_takes_no_files_and_shows_no_foreign_page(url):
     upload = httpx.post(f"{url}/gradio_api/upload", files={"files": ("x.txt", b"Hallo")})
     assert upload.status_code == 413
+    question = f"{url}/gradio_api/call/predict"
+    assert httpx.post(question, content=b" " * (MAX_BODY_BYTES + 1)).status_code == 413
     assert httpx.get(f"{url}/docs").status_code == 404
 
 
