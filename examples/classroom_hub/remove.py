@@ -4,8 +4,11 @@ Aufruf: python -m examples.classroom_hub.remove [--files]
 """
 
 import os
+import re
 import subprocess
 import sys
+
+from examples.classroom_hub import passwords
 
 
 def docker(*words: str) -> list[str]:
@@ -18,15 +21,14 @@ def docker(*words: str) -> list[str]:
 
 def left(prefix: str) -> dict[str, list[str]]:
     """Nennt, was von der Klasse noch da ist."""
-    one = f"name=^/?{prefix}-"
+    # Namen von Personen haben keinen Bindestrich: `classroom-abend-anna` ist nicht von hier.
+    mine = re.compile(rf"{re.escape(prefix)}-{passwords.NAME.pattern}")
+    containers = docker("ps", "--all", "--format", "{{.Names}}")
+    volumes = docker("volume", "ls", "--format", "{{.Name}}")
     return {
-        "container": docker("ps", "--all", "--format", "{{.Names}}", "--filter", one),
+        "container": list(filter(mine.fullmatch, containers)),
         "network": docker("network", "ls", "--format", "{{.Name}}", "--filter", f"name=^{prefix}$"),
-        "volume": [
-            name
-            for name in docker("volume", "ls", "--format", "{{.Name}}")
-            if name.startswith(f"{prefix}-")
-        ],
+        "volume": list(filter(mine.fullmatch, volumes)),
     }
 
 

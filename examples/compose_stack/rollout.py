@@ -86,8 +86,10 @@ def main() -> int:
     options = parser.parse_args()
     try:
         old = running(options.project)
+        if old == options.version:
+            raise RolloutError(f"Version {old} läuft schon.")
         replace(old, options.version, options.project)
-    except RolloutError as error:
+    except (RolloutError, OSError, subprocess.CalledProcessError) as error:
         print(f"Nicht ersetzt: {error}", file=sys.stderr)
         return 1
     print(f"{old} → {options.version}")

@@ -7,6 +7,7 @@ sieht aus wie eine vollständige.
 Aufruf: python -m examples.docker_image.batch steine.csv preise.csv
 """
 
+import contextlib
 import csv
 import errno
 import json
@@ -129,7 +130,8 @@ def run(source: Path, target: Path, model: PriceModel) -> int:
     except OSError as error:
         raise BatchError(explain(error, source, target)) from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # wo nichts entstehen konnte, ist nichts zu löschen
+            partial.unlink(missing_ok=True)
     return count
 
 

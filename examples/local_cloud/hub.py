@@ -428,8 +428,8 @@ class Hub(App):
         """Reicht an `git http-backend` weiter; ein Push auf einen Space baut ihn neu."""
         args = request.args
         args["name"] = args["name"].removesuffix(".git")
-        service = request.query.get("service") or args["service"]
-        push = service == "git-receive-pack"
+        # Im Pfad steht, was geschieht, im Parameter nur, was ein Client ankündigt: Es zählt beides.
+        push = "git-receive-pack" in (args["service"], request.query.get("service"))
         repository = self._find(request, "repo.write" if push else "repo.content.read")
         before = repository.resolve("main")
         response = self._backend(request, repository)

@@ -236,10 +236,10 @@ class SageMaker(App):
                 variants[wanted["VariantName"]] = self._start(region, wanted)
             for wanted in config.production_variants:
                 self._wait(variants[wanted["VariantName"]], wanted)
-        except Refusal as error:
+        except Exception as error:  # auch ein eigener Fehler; sonst hieße es für immer `Updating`
             self._ship(region, endpoint.endpoint_name, variants)
             stop_all(variants.values())
-            endpoint.failure_reason = error.message
+            endpoint.failure_reason = getattr(error, "message", repr(error))
             endpoint.endpoint_status = "InService" if key in self._hosted else "Failed"
             return
         with self._lock:

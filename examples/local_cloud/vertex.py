@@ -219,6 +219,8 @@ class Vertex(Models):
         except Refusal as refused:
             job |= {"state": "JOB_STATE_FAILED"}
             job |= {"error": {"code": 9, "message": refused.message}}
+        except Exception as error:  # sonst wartete das SDK ewig
+            job |= {"state": "JOB_STATE_FAILED", "error": {"code": 13, "message": repr(error)}}
         job |= {"endTime": now(), "updateTime": now()}
         self._ended[job["name"]].set()
 

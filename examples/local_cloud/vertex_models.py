@@ -223,6 +223,8 @@ class Models(GoogleCloud):
                 operation.content = {"response": work()}
             except Refusal as refused:
                 operation.content = {"error": {"code": 9, "message": refused.message}}
+            except Exception as error:  # sonst wartete das SDK ewig
+                operation.content = {"error": {"code": 13, "message": repr(error)}}
             operation.done.set()
 
         threading.Thread(target=finish, daemon=True).start()

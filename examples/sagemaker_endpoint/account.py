@@ -67,15 +67,26 @@ def create_role(name: str, account: str) -> str:
 
 def delete() -> None:
     """Entfernt, was `create` angelegt hat, und die Protokolle der Endpunkte."""
-    left = inventory()
+    account = boto3.client("sts").get_caller_identity()["Account"]
+    # Genau diese Namen: Im selben Konto darf auch anderes mit `price` beginnen.
+    ours = {
+        "model_package_groups": ["price"],
+        "buckets": [f"price-models-{account}"],
+        "repositories": REPOSITORIES,
+        "roles": [f"price-{name}" for name in ROLES],
+        "log_groups": [LOGS],
+    }
+    found = inventory()
+    left = {kind: [name for name in found[kind] if name in names] for kind, names in ours.items()}
     sm, s3, ecr, iam, logs = map(boto3.client, ("sagemaker", "s3", "ecr", "iam", "logs"))
-    for package in left["model_packages"]:
-        sm.delete_model_package(ModelPackageName=package)
+    for package in found["model_packages"]:
+        if ":model-package/price/" in package:
+            sm.delete_model_package(ModelPackageName=package)
     for name in left["model_package_groups"]:
         sm.delete_model_package_group(ModelPackageGroupName=name)
     for bucket in left["buckets"]:
-        for found in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
-            s3.delete_object(Bucket=bucket, Key=found["Key"])
+        for item in every(s3, "list_objects_v2", Bucket=bucket):
+            s3.delete_object(Bucket=bucket, Key=item["Key"])
         s3.delete_bucket(Bucket=bucket)
     for name in left["repositories"]:
         ecr.delete_repository(repositoryName=name, force=True)
@@ -89,7 +100,7 @@ def delete() -> None:
 def inventory() -> dict[str, list[str]]:
     """Alles, was nach diesem Kapitel heißt; was davon Geld kostet, steht vorn."""
     sm, scaling = boto3.client("sagemaker"), boto3.client("application-autoscaling")
-    targets = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+    targets = every(scaling, "describe_scalable_targets", ServiceNamespace="sagemaker")
     groups = [g["ModelPackageGroupName"] for g in every(sm, "list_model_package_groups")]
     packages = [
         p["ModelPackageArn"]

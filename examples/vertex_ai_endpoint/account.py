@@ -46,7 +46,8 @@ def call(method: str, service: str, path: str, **content: object) -> dict:
     body = answer.json() if answer.content else {}
     if not answer.ok:
         raise CloudError(body.get("error", {}).get("message", answer.reason))
-    while body.get("done") is False:
+    # Solange ein Vorgang läuft, fehlt `done`: JSON lässt bei Google weg, was falsch ist.
+    while "/operations/" in str(body.get("name")) and not body.get("done"):
         time.sleep(1)
         body = call("GET", service, f"/v1/{body['name']}")
     return body
@@ -86,7 +87,15 @@ def create_account(name: str, project: str) -> str:
 
 def delete(project: str) -> None:
     """Entfernt, was `create` angelegt hat, samt den Dateien im Bucket."""
-    left = inventory(project)
+    # Genau diese Namen: Im selben Projekt darf auch anderes mit `price` beginnen.
+    created = {
+        "buckets": [f"{project}-price-models"],
+        "repositories": ["price"],
+        "service_accounts": [f"price-{n}@{project}.iam.gserviceaccount.com" for n in NAMES],
+        "roles": [f"price_{name}" for name in NAMES],
+    }
+    found = inventory(project)
+    left = {kind: [n for n in found[kind] if n in names] for kind, names in created.items()}
     policy = call("POST", "cloudresourcemanager", f"/v1/projects/{project}:getIamPolicy", json={})
     ours = {f"projects/{project}/roles/{name}" for name in left["roles"]}
     policy["bindings"] = [b for b in policy.get("bindings", []) if b["role"] not in ours]

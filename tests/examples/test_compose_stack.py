@@ -311,6 +311,15 @@ def test_unknown_version_changes_nothing(healed, monkeypatch):
     assert versions(healed) == {"1.0.0": 12}
 
 
+def test_rollout_to_the_running_version_changes_nothing(healed, monkeypatch, capsys):
+    for name, setting in healed.env.items():
+        monkeypatch.setenv(name, setting)
+    before = containers(healed, "api")
+    monkeypatch.setattr("sys.argv", ["rollout", "1.0.0", "--project", healed.project])
+    assert rollout.main() == 1 and "läuft schon" in capsys.readouterr().err
+    assert containers(healed, "api") == before
+
+
 def test_rollout_needs_exactly_one_running_version(image):
     with pytest.raises(rollout.RolloutError, match="gefunden: keine"):
         rollout.running("price-test-nobody")

@@ -372,6 +372,9 @@ def test_push_rebuilds_and_a_bad_card_is_pushed_back(api, name, tmp_path):
     git(copy, "commit", "-am", "Zwei")
     assert git(copy, "push").returncode != 0  # ohne Schlüssel
     assert git(copy, "push", token="hf_falsch").returncode != 0
+    # Was im Parameter steht, ändert nichts an dem, was der Pfad verlangt.
+    push = f"{api.endpoint}/spaces/{name}/git-receive-pack?service=git-upload-pack"
+    assert httpx.post(push, content=b"0000").status_code == 401
     assert git(copy, "push", token=api.token).returncode == 0
     assert api.wait_for_space(name, timeout=60, poll_interval=0.1).stage == "RUNNING"
     assert "Zwei" in httpx.get(api.space_info(name).host).text

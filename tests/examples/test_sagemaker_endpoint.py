@@ -361,9 +361,13 @@ def test_nothing_is_left_after_deleting():
         role = account["roles"]["endpoint"]
         model = {"ModelName": "price-forgotten", "PrimaryContainer": container}
         aws.call("sagemaker", "create_model", ExecutionRoleArn=role, **model)
+        # Was nur ähnlich heißt, gehört jemand anderem.
+        place = {"LocationConstraint": "eu-central-1"}
+        aws.call("s3", "create_bucket", Bucket="pricelists", CreateBucketConfiguration=place)
         aws.account("delete")
         left = {kind: names for kind, names in aws.account("inventory").items() if names}
-        assert left == {"models": ["price-forgotten"]}
+        assert left == {"models": ["price-forgotten"], "buckets": ["pricelists"]}
+        aws.call("s3", "delete_bucket", Bucket="pricelists")
         aws.call("sagemaker", "delete_model", ModelName="price-forgotten")
         assert not any(aws.account("inventory").values())
 

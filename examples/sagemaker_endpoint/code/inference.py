@@ -16,7 +16,8 @@ def model_fn(model_dir: str) -> PriceModel:
 
 def input_fn(body: str, content_type: str) -> tuple[list[Stone], bool]:
     """Liest die Frage; was hier scheitert, ist die Schuld des Fragenden."""
-    if content_type != "application/json":
+    # „; charset=utf-8“ hängen viele Clients an, und Groß und Klein zählt nicht.
+    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
         refuse(415, [{"field": "body", "reason": "Erwartet wird application/json."}])
     try:
         question = json.loads(body)
