@@ -35,6 +35,8 @@ from examples.service_logging.middleware import accepted_id, pseudonym
 SHARES = {"shadow": 1.0, "canary": 0.1, "ab": 0.5}
 # Mehr zugleich fragte den Schatten unter anderer Last als den Kontrollarm.
 SHADOW_CLIENTS = 8
+# Daran ist zu erkennen, dass ein Gateway weiterleitet: Dann fragt nicht der, der absendet.
+FORWARDED = {"forwarded", "via", "x-forwarded-for", "x-real-ip"}
 UNREACHABLE = {"field": "model", "reason": "Der Kontrollarm antwortet nicht."}
 logger = logging.getLogger("uvicorn.error")
 
@@ -314,7 +316,7 @@ def create_app(router: Router) -> FastAPI:
     async def change(wanted: Change, request: Request) -> dict:
         """Setzt den Anteil; nur vom selben Rechner aus."""
         host = request.client.host if request.client else ""
-        if not is_loopback(host):
+        if not is_loopback(host) or FORWARDED & set(request.headers):
             reason = "Den Anteil ändert nur, wer auf demselben Rechner ist."
             raise HTTPException(403, [{"field": "client", "reason": reason}])
         if not 0 <= wanted.share <= 1:

@@ -37,7 +37,9 @@ def observe(name: str) -> dict:
     `utilization` ist die Auslastung in Prozent der `requests`, `measured` die Zahl der Pods, für
     die es Messwerte gibt; `replicas` und `desired` sind die Zahlen, mit denen der HPA rechnete.
     """
-    found = kubectl(f"hpa/{name}", f"deployment/{name}", "--output", "json")["items"]
+    # Mit Version: Sonst antwortet ein neuer Cluster als autoscaling/v2 mit anderen Feldern.
+    hpa = f"horizontalpodautoscalers.v1.autoscaling/{name}"
+    found = kubectl(hpa, f"deployment/{name}", "--output", "json")["items"]
     autoscaler, deployment = found
     status = autoscaler["status"]
     return {

@@ -27,7 +27,7 @@ def served_version(url: str) -> str | None:
     try:
         response = httpx.post(f"{url}/predict", json=EXAMPLE, timeout=2, trust_env=False)
         return response.json()["model_version"] if response.status_code == 200 else None
-    except (httpx.HTTPError, ValueError, KeyError):
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
         return None
 
 
@@ -43,15 +43,20 @@ def write(file: Path, content: str | None) -> None:
 # [deploy]
 def deploy(file: Path, wanted: dict, url: str, timeout: float) -> None:
     """Ändert den gewünschten Zustand und wartet; nach der Frist gilt wieder der alte."""
+    version = wanted["model_version"]
     before = file.read_text(encoding="utf-8") if file.exists() else None
     write(file, json.dumps(wanted, indent=2))
     deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if served_version(url) == wanted["model_version"]:
-            return
-        time.sleep(0.1)
-    write(file, before)
-    raise DeployError(f"{file.stem} antwortete {timeout:g} s lang nicht als gewünschte Version.")
+    try:
+        while time.monotonic() < deadline:
+            if served_version(url) == version:
+                return
+            time.sleep(0.1)
+        message = f"{file.stem} antwortete {timeout:g} s lang nicht als gewünschte Version."
+        raise DeployError(message)
+    except BaseException:  # auch ein Abbruch von Hand lässt nichts Halbes stehen
+        write(file, before)
+        raise
 
 
 # [end deploy]

@@ -22,7 +22,16 @@ FOLDER = Path(__file__).parent
 REGISTRY = "127.0.0.1:8235"
 BASE = "price-api:1.0.0"
 APP = "examples.fastapi_service.metered:app"
-MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+# Welcher Typ entsteht, hängt von Docker ab: Der klassische Speicher schreibt den ersten.
+MANIFESTS = [
+    f"application/vnd.{kind}+json"
+    for kind in (
+        "docker.distribution.manifest.v2",
+        "docker.distribution.manifest.list.v2",
+        "oci.image.manifest.v1",
+        "oci.image.index.v1",
+    )
+]
 
 
 class ReleaseError(RuntimeError):
@@ -90,7 +99,8 @@ def digest(tag: str) -> str:
     name, _, version = rest.rpartition(":")
     url = f"http://{host}/v2/{name}/manifests/{version}"
     try:
-        response = httpx.get(url, headers={"Accept": MANIFEST}, timeout=10, trust_env=False)
+        accepted = [("Accept", kind) for kind in MANIFESTS]
+        response = httpx.get(url, headers=accepted, timeout=10, trust_env=False)
         response.raise_for_status()
     except httpx.HTTPError:
         raise ReleaseError(f"Die Registry kennt {tag} nicht oder antwortet nicht.") from None

@@ -50,11 +50,19 @@ class Slot:
         dead = self.process is not None and self.process.poll() is not None
         if wanted == self.running and not dead:
             return
+        try:
+            # Zuerst der Befehl: Was keiner ist, beendet nicht, was läuft, und keinen anderen Platz.
+            ready = command(self.name, self.port, wanted) if wanted is not None else None
+        except (KeyError, TypeError, AttributeError):
+            return
         self.stop()
-        if wanted:
-            words, env = command(self.name, self.port, wanted)
-            self.process = subprocess.Popen(words, env={**os.environ, **env})
         self.running = wanted
+        if ready:
+            words, env = ready
+            try:
+                self.process = subprocess.Popen(words, env={**os.environ, **env})
+            except (OSError, TypeError) as error:
+                print(f"{self.name} startet nicht: {type(error).__name__}", file=sys.stderr)
 
     def wanted(self) -> dict | None:
         """Liest die Datei; was unlesbar ist, ändert nichts."""

@@ -8,6 +8,7 @@ import argparse
 import http.client
 import json
 import math
+import select
 import signal
 import threading
 import time
@@ -34,6 +35,10 @@ class Client:
     def ask(self) -> tuple[str, str]:
         """Stellt die Beispielfrage; gibt (Status oder Fehler, wer geantwortet hat) zurück."""
         try:
+            # Lesbar, ohne dass etwas aussteht: Der Dienst hat aufgelegt, während niemand fragte.
+            quiet = self.connection.sock if self.connection else None
+            if quiet and select.select([quiet], [], [], 0)[0]:
+                self.close()
             if self.connection is None:
                 self.connection = http.client.HTTPConnection(
                     self.address.hostname, self.address.port or 80, timeout=self.timeout
@@ -113,7 +118,7 @@ def run(
 def summary(answers: list[tuple[float, float, str, str]]) -> dict:
     """Zählt gesendete, beantwortete und gescheiterte Fragen; Latenzen in ms.
 
-    Gescheitertes dauert unendlich lange; eine Latenz, die darin liegt, ist None.
+    Gescheitertes dauert unendlich lange; fällt ein Perzentil dorthin, ist es None.
     """
     good = [answer for answer in answers if answer[2] == "200"]
     latencies = sorted(

@@ -52,7 +52,7 @@ class Target:
         sent, status, answer = math.nan, "", b""
         try:
             async with asyncio.timeout_at(started + planned + self.timeout), self.places:
-                connection = self.free.pop() if self.free else await self.connect()
+                connection = self.idle() or await self.connect()
                 sent = loop.time() - started
                 try:
                     status, answer, reusable = await exchange(connection, self.request(body))
@@ -67,6 +67,15 @@ class Target:
             status = type(error).__name__
         done = loop.time() - started
         return Sample(planned, done if math.isnan(sent) else sent, done, status, answer)
+
+    def idle(self) -> tuple | None:
+        """Eine offene Verbindung; was der Dienst inzwischen geschlossen hat, zählt nicht dazu."""
+        while self.free:
+            connection = self.free.pop()
+            if not connection[0].at_eof():
+                return connection
+            connection[1].close()
+        return None
 
     async def connect(self) -> tuple:
         """Baut eine neue Verbindung auf."""

@@ -260,6 +260,11 @@ def run(given: argparse.Namespace) -> object:
             checks = {key: value for key, value in tags.items() if key[:6] == "check."}
             return {"version": registry.register(run_id, given.by, checks), "run_id": run_id}
         case "tag":
+            if other := sorted(key for key, _ in given.tag if key[:6] != "check."):
+                names = ", ".join(other)
+                raise RegistryError(
+                    f"Hier nur Ergebnisse von Prüfungen (`check.…`), nicht {names}."
+                )
             registry.tag(given.version, dict(given.tag))
             return {"version": given.version} | dict(given.tag)
         case "approve":

@@ -101,8 +101,12 @@ class DayFile(logging.Handler):
     def turn(self, today: date) -> None:
         """Löscht beim ersten Ereignis eines Tages, was älter als die Frist ist."""
         if today != self.day:
-            forget(self.folder, today)
             self.day = today
+            try:
+                forget(self.folder, today)
+            except OSError as error:  # die Frist ist verletzt, das Log läuft weiter
+                kind = type(error).__name__
+                print(f"Alte Tage lassen sich nicht löschen ({kind}).", file=sys.stderr, flush=True)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 – so heißt es in logging
         """Zählt die verlorene Zeile und meldet die erste auf stderr."""
@@ -148,7 +152,6 @@ def configure(folder: Path, level: str) -> DayFile:
     """Hängt das Log an den Logger des Dienstes und an die von uvicorn."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        forget(folder, datetime.now(UTC).date())
     except OSError:
         sys.exit(f"Der Ordner {folder.name} für das Log lässt sich nicht anlegen.")
     access_level = os.environ.get("PRICE_ACCESS_LEVEL", "WARNING")
@@ -157,6 +160,9 @@ def configure(folder: Path, level: str) -> DayFile:
             sys.exit(f"{name} muss {', '.join(LEVELS)} sein.")
     handler = DayFile(folder)
     handler.setFormatter(JsonFormatter())
+    # uvicorn nennt bei `WebSocket` Absender und Query; dieser Dienst hat keine.
+    handler.addFilter(lambda record: "WebSocket" not in str(record.msg))
+    handler.turn(datetime.now(UTC).date())
     own, errors, access = map(logging.getLogger, (LOGGER, "uvicorn.error", "uvicorn.access"))
     own.handlers, own.propagate = [handler], False
     own.setLevel(level)

@@ -224,6 +224,9 @@ def test_rollback_happens_by_itself_and_outlives_a_restart(build):
     assert arms.asked["treatment"] == 20, "danach fragt ihn niemand mehr"
     assert [row["reason"] for row in lines(build) if row["event"] == "rollback"]
     again, _, _ = build("ab", "--share", "1")
+    # Was ein Gateway weiterleitet, kommt zwar von diesem Rechner, aber nicht von hier.
+    wanted, headers = {"share": 1, "reason": "fremd"}, {"X-Forwarded-For": "203.0.113.9"}
+    assert again.post("/split", json=wanted, headers=headers).status_code == 403
     assert again.get("/split").json()["share"] == 0
     assert again.post("/split", json={"share": 0.2, "reason": "repariert"}).json()["share"] == 0.2
     third, _, _ = build("ab", "--share", "1")

@@ -17,7 +17,7 @@ from sklearn.metrics import mean_absolute_error
 import needs
 import process
 from contract import free_port, require_environment
-from examples.ci_cd_pipeline import TARGET, gate, rules, run, scenarios, train
+from examples.ci_cd_pipeline import TARGET, deploy, gate, rules, run, scenarios, slots, train
 from examples.ci_cd_pipeline.image import ReleaseError, check_evidence
 from examples.price_model import data
 from examples.price_model.predict import ARTIFACTS, load_metadata
@@ -321,6 +321,35 @@ def test_failed_deployment_restores_what_was_there(platform, tmp_path):
     words = ["--model", broken, "--url", urls["production"], "--timeout", "3"]
     assert "Nicht ausgerollt" in ran("deploy", state, "production", *words, code=1)
     assert (state / "production.json").read_text() == before
+
+
+@pytest.mark.parametrize("content", ['{"imgae": 1}', "[1]", '{"image": null}', "{", '"x"'])
+def test_a_wrong_state_stops_nothing(tmp_path, content):
+    running = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    slot = slots.Slot("staging", 1, tmp_path)
+    slot.process, slot.running = running, {"model": "alt"}
+    slot.file.write_text(content, encoding="utf-8")
+    try:
+        slot.reconcile()
+        assert running.poll() is None or content == '{"image": null}'
+    finally:
+        slot.stop()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "url"),
+    [
+        ({"image": "x@sha256:0"}, "http://127.0.0.1:1"),
+        ({"model": "x", "model_version": "2"}, "http://[::1"),
+        ({"model": "x", "model_version": "2"}, "http://127.0.0.1:1"),
+    ],
+)
+def test_what_was_not_delivered_is_taken_back(tmp_path, wanted, url):
+    file = tmp_path / "production.json"
+    file.write_text('{"alt": 1}', encoding="utf-8")
+    with pytest.raises((deploy.DeployError, KeyError)):
+        deploy.deploy(file, wanted, url, 0.3)
+    assert file.read_text(encoding="utf-8") == '{"alt": 1}'
 
 
 def test_canary_without_traffic_does_not_pass():

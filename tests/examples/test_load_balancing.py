@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -313,6 +314,29 @@ def test_a_failed_question_took_forever():
     answers = [(0.0, 0.1, "200", "a")] * 98 + [(0.0, 0.1, "503", "a")] * 2
     report = load.summary(answers)
     assert (report["median_ms"], report["p90_ms"], report["p99_ms"]) == (100, 100, None)
+
+
+def test_connection_closed_by_the_service_is_no_failure():
+    class Impatient(BaseHTTPRequestHandler):
+        protocol_version, timeout = "HTTP/1.1", 0.1
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Impatient) as server:
+        threading.Thread(target=server.serve_forever).start()
+        client = load.Client(f"http://127.0.0.1:{server.server_address[1]}", timeout=5, keep=True)
+        assert client.ask()[0] == "200"
+        time.sleep(0.5)  # länger, als der Dienst wartet
+        assert client.ask()[0] == "200"
+        client.close()
+        server.shutdown()
 
 
 def test_load_ends_in_time_even_if_nobody_answers():

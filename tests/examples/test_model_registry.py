@@ -339,6 +339,8 @@ def test_command_line_fails_in_one_german_line(place, tmp_path):
     assert str(error.value).splitlines()[1:] == [
         f"In {tmp_path.name}/ liegt kein Modell. Zuerst ausführen: make model"
     ]
+    with pytest.raises(process.ProcessError, match="nicht approval"):
+        process.output([*command, "tag", "--version", "2", "approval=granted"])
 
 
 def test_service_waits_for_a_registry_that_is_not_there_yet():

@@ -203,6 +203,32 @@ def test_lost_folder_costs_no_answer_and_is_reported(wrapped, handler, capsys):
     assert handler.lost == 0
 
 
+def test_old_file_that_stays_costs_no_line(wrapped, handler, capsys, monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(journal, "forget", refuse)
+    handler.day = None
+    assert asked(wrapped)[1].status_code == 200
+    assert handler.lost == 0 and len(list(read(handler.folder))) > 0
+    assert capsys.readouterr().err.count("Alte Tage lassen sich nicht löschen") == 1
+
+
+def test_websocket_brings_neither_address_nor_query(tmp_path):
+    code = f"""
+import logging
+from pathlib import Path
+from examples.service_logging.journal import configure
+configure(Path({str(tmp_path)!r}), "INFO")
+message = '%s - "WebSocket %s" 403'
+logging.getLogger("uvicorn.error").error(message, "203.0.113.7:1", "/predict?name=Mustermann")
+logging.getLogger("uvicorn.error").error("Application startup complete.")
+"""
+    process.output(["python", "-c", code])
+    (line,) = read(tmp_path)
+    assert line["message"] == "Application startup complete."
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full gibt es nur unter Linux.")
 def test_full_disk_costs_no_answer(wrapped, handler):
     (handler.folder / f"{datetime.now(UTC):%Y-%m-%d}.jsonl").unlink()

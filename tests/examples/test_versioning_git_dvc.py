@@ -167,8 +167,8 @@ def test_lock_names_what_each_stage_depends_on(restored):
     assert "up to date" in dvc(restored, "status")
     for name, text, stages in [
         ("params.yaml", "max_iter: 300", {"train"}),
-        ("requirements.txt", "scikit-learn==", {"train"}),
-        ("examples/price_model/schema.py", "MAX_BATCH", {"prepare", "train"}),
+        ("requirements.txt", "scikit-learn==", {"prepare", "train", "evaluate"}),
+        ("examples/price_model/schema.py", "MAX_BATCH", {"prepare", "train", "evaluate"}),
         ("stages/evaluate.py", "round", {"evaluate"}),
     ]:
         path = restored / name
