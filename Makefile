@@ -106,7 +106,7 @@ lint: .venv/.checks ## Stil von Code und Notebooks
 	@$(BIN)/ruff format --check .
 
 unit: setup ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
-	@OMP_NUM_THREADS=1 $(BIN)/python tools/run_tests.py -n 2 --dist loadfile --ignore tests/site --ignore tests/benchmarks tests
+	@OMP_WAIT_POLICY=passive $(BIN)/python tools/run_tests.py -n 2 --dist loadfile --ignore tests/site --ignore tests/benchmarks tests
 
 notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Alle Notebooks ausführen und mit ihren Ausgaben vergleichen
 	@$(BIN)/python tools/run_nbval.py $(addprefix --only ,$(PART))
@@ -162,7 +162,7 @@ soak: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Jeden Dienst zeh
 	@OMP_WAIT_POLICY=passive PYTHONPATH=.:tests:notebooks:tools $(BIN)/python tests/soak.py
 
 shuffle: .venv/.checks book model $(ENVIRONMENTS) $(KERAS) $(WHEELS) $(CLASSROOM) ## Tests und Notebooks dreimal in zufälliger Reihenfolge ausführen
-	@OMP_NUM_THREADS=1 $(BIN)/python tools/shuffle.py
+	@OMP_WAIT_POLICY=passive $(BIN)/python tools/shuffle.py
 
 audit: .venv/.checks ## Locks mit bekannten Lücken abgleichen, die Geschichte nach Secrets durchsuchen
 	@$(BIN)/python tools/find_secrets.py --history

@@ -17,9 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / ".environments" / "share" / "jupyter" / "kernels"
 CELL_TIMEOUT_SECONDS = 120
 # Die Threads von scikit-learn warten sonst in Schleifen aufeinander: Laufen mehrere Prozesse
-# nebeneinander, nehmen sie einander den Kern weg, und Sekunden werden zu Minuten. Warten sie
-# stattdessen schlafend, kostet eine Vorhersage das Dreifache. Wer mehrere braucht, verlangt sie.
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+# nebeneinander, nehmen sie einander den Kern weg, und Sekunden werden zu Minuten.
+PATIENT = {"OMP_WAIT_POLICY": "passive"}
 # Was ein Notebook über Python hinaus braucht: (Befehl, der gelingen muss, Abhilfe).
 REQUIREMENTS = {
     "docker": (
@@ -92,7 +91,7 @@ def compare(paths: list[Path], reports: Path, prefix: list[str], *options: str) 
     command += ["-p", "no:schemathesis"]
     command += [f"--junitxml={reports / f'{paths[0].stem}.xml'}"]
     # Der Kernel soll das Profil des Projekts lesen, auch ohne make.
-    environment = {"IPYTHONDIR": str(ROOT / ".ipython"), **ONE_THREAD, **os.environ}
+    environment = {"IPYTHONDIR": str(ROOT / ".ipython"), **PATIENT, **os.environ}
     environment["JUPYTER_PATH"] = str(KERNELS.parent)
     return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
 

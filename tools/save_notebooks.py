@@ -130,7 +130,7 @@ def main() -> int:
     os.environ.setdefault("IPYTHONDIR", str(ROOT / ".ipython"))
     os.environ.setdefault("JUPYTER_PATH", str(ROOT / ".environments" / "share" / "jupyter"))
     # Der Grund steht in run_nbval.py.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     named = [Path(argument) for argument in sys.argv[1:]]
     if absent := [path.name for path in named if not path.exists()]:
         sys.exit(f"Gibt es nicht: {', '.join(absent)}")
