@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 
@@ -169,9 +168,12 @@ def test_browser_without_a_picture_names_the_address_but_not_in_ci(monkeypatch):
         process.screenshot("http://127.0.0.1:1", "Nichts")
 
 
-def test_interrupted_start_leaves_no_service(port):
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+def test_interrupted_start_leaves_no_service(port, monkeypatch):
+    def interrupt(_):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         process.serve([sys.executable, "-c", "import time; time.sleep(60)"], URL.format(port=port))
     assert not [p for p in psutil.Process().children(recursive=True) if p.is_running()]
