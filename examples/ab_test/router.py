@@ -165,12 +165,15 @@ class Router:
         except httpx.HTTPError:
             status, content = 503, json.dumps({"detail": [UNREACHABLE]}).encode()
         answer = Answer(status, content, time.perf_counter() - started)
+        if arm == CONTROL and not answer.ok and not 400 <= status < 500:
+            # Hier gezählt: `observe` sieht vom Kontrollarm nur, was gelang.
+            self.counts[CONTROL]["failed"] += 1
         self.versions[arm] = answer.version or self.versions[arm]
         return answer
 
     def observe(self, arm: str, answer: Answer) -> None:
         """Zählt ein Ergebnis und rollt zurück, sobald das Fenster eine Grenze reißt."""
-        self.counts[arm]["failed"] += not answer.ok
+        self.counts[arm]["failed"] += arm == TREATMENT and not answer.ok
         result = (answer.ok, answer.seconds, self.guardrail.odd(answer.prices))
         if arm == CONTROL:
             self.guardrail.control.append(result)

@@ -45,7 +45,10 @@ def accepts_zero() -> bool:
     """Fragt den Cluster, ob dieser HPA auf null dürfte; verändert nichts."""
     patch = ["patch", "hpa", "price-api", "--patch", '{"spec":{"minReplicas":0}}']
     command = ["kubectl", "-n", NAMESPACE, *patch, "--dry-run=server"]
-    return not subprocess.run(command, capture_output=True, timeout=20).returncode
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=20)
+    if done.returncode and "minReplicas" not in done.stderr:
+        sys.exit(f"`kubectl` meldet: {done.stderr.strip()}")
+    return not done.returncode
 
 
 def until(url: str, status: int) -> float:
@@ -70,12 +73,14 @@ def measure(url: str, patience: float) -> dict:
         ask(url)
         warm.append((time.monotonic() - started) * 1000)
     scale(0)
-    until(url, 503)
-    waiting_since, answers = time.monotonic(), set()
-    while time.monotonic() - waiting_since < patience:
-        answers.add(ask(url))
-        time.sleep(0.2)
-    scale(1)
+    try:
+        until(url, 503)
+        waiting_since, answers = time.monotonic(), set()
+        while time.monotonic() - waiting_since < patience:
+            answers.add(ask(url))
+            time.sleep(0.2)
+    finally:
+        scale(1)  # auch nach einem Abbruch soll wieder jemand antworten
     cold = until(url, 200)
     return {
         "warm_ms": round(statistics.median(warm), 1),

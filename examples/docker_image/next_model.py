@@ -13,6 +13,7 @@ from sklearn.metrics import mean_absolute_error
 from threadpoolctl import threadpool_limits
 
 from examples.price_model.data import load_diamonds, split
+from examples.price_model.storage import write_together
 from examples.price_model.train import build_pipeline, export_onnx
 
 MODEL_VERSION = "1.1.0"
@@ -31,10 +32,11 @@ def train(folder: Path) -> dict:
     onnx_model, _ = export_onnx(pipeline, X_test)
     error = mean_absolute_error(y_test, pipeline.predict(X_test))
     metadata = {"model_version": MODEL_VERSION, "mae_usd": round(float(error), 2)}
-    folder.mkdir(parents=True, exist_ok=True)
     # Die Metadaten zuletzt: Sie zeigen an, dass das Modell ganz ist.
-    (folder / "price_model.onnx").write_bytes(onnx_model.SerializeToString())
-    (folder / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
+    text = json.dumps(metadata).encode()
+    write_together(
+        folder, {"price_model.onnx": onnx_model.SerializeToString(), "metadata.json": text}
+    )
     return metadata
 
 

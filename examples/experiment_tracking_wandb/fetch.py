@@ -16,6 +16,10 @@ def fetch(folder: Path, target: Path) -> list[str]:
         for artifact in summary.of_type(summary.records(path), "artifact"):
             if artifact["name"] == offline.MODEL_ARTIFACT:
                 contents = artifact["manifest"]["contents"]
+                # Der Lauf kann von jemand anderem stammen; ein Pfad führte aus dem Ziel hinaus.
+                if any(Path(entry["path"]).name != entry["path"] for entry in contents):
+                    reason = "Das Artefakt nennt einen Pfad statt eines Dateinamens."
+                    raise offline.TrackingError(reason)
                 files = {entry["path"]: verified(entry) for entry in contents}
                 return write_together(target, files)
     raise offline.TrackingError(f"In {folder.name}/ liegt kein Lauf mit einem Modell.")

@@ -1,7 +1,8 @@
 """Der Preisdienst: prüft die Frage, fragt das Modell und nennt seine Version.
 
 Starten: uvicorn examples.fastapi_service.app:app --port 8104
-Mit PRICE_ENGINE=sklearn rechnet scikit-learn statt ONNX.
+Mit PRICE_ENGINE=sklearn rechnet scikit-learn statt ONNX; nur für Versuche, denn es hält die
+Ereignisschleife auf.
 """
 
 import asyncio

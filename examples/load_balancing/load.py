@@ -81,7 +81,9 @@ class Schedule:
                 if ended or self.stop.is_set():
                     return
                 self.taken += 1
-            time.sleep(max(0.0, due - time.perf_counter()))
+            early = due - time.perf_counter()
+            if early > 0 and self.stop.wait(early):
+                return
             yield due
 
 

@@ -102,7 +102,9 @@ async def exchange(connection: tuple, request: bytes) -> tuple[str, bytes, bool]
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
     lines = head.split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
-    content = await reader.readexactly(int(headers.get("content-length", 0)))
+    if "content-length" not in headers:
+        raise ConnectionError("Antwort ohne Länge")  # zählt als gescheitert, die Verbindung endet
+    content = await reader.readexactly(int(headers["content-length"]))
     return lines[0].split()[1], content, headers.get("connection") != "close"
 
 
@@ -230,7 +232,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--max-late-ms", type=positive, default=50)
     parser.add_argument("--quiet", action="store_true", help="nur das Urteil")
     options = parser.parse_args(arguments)
-    if not urlsplit(options.url).hostname:
+    if urlsplit(options.url).scheme != "http" or not urlsplit(options.url).hostname:
         parser.error(f"{options.url!r} ist keine Adresse wie http://127.0.0.1:8241.")
     if min(options.clients, options.connections, options.requests) < 1:
         parser.error("Clients, Verbindungen und Anfragen zählen ab eins.")

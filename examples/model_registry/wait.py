@@ -17,9 +17,13 @@ def wait(url: str, timeout: float, **wanted: str | None) -> dict:
     while time.monotonic() < deadline:
         try:
             seen = httpx.get(f"{url}/health", timeout=5).json()
-        except httpx.HTTPError:
+        except (httpx.HTTPError, ValueError):
             seen = {"status": "unreachable"}
-        if all((value in (seen.get(key) or "")) for key, value in wanted.items() if value):
+        # Nur von der Meldung genügt ein Stück: 1.0.0 steckt auch in 11.0.0.
+        said = {key: seen.get(key) or "" for key, value in wanted.items() if value}
+        if all(
+            wanted[k] in text if k == "problem" else wanted[k] == text for k, text in said.items()
+        ):
             return seen
         time.sleep(0.05)
     raise TimeoutError(

@@ -58,7 +58,6 @@ def prometheus(options: argparse.Namespace, folder: Path) -> list[str]:
         "--config.file=prometheus.yml",
         "--storage.tsdb.path=data",
         f"--web.listen-address=127.0.0.1:{options.port}",
-        "--web.enable-lifecycle",
         "--log.level=warn",
     ]
 

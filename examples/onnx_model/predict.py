@@ -42,6 +42,8 @@ def main() -> int:
         model = load_model(ENGINE, arguments.folder)
     except ModelMissingError as error:
         sys.exit(str(error))
+    except ModuleNotFoundError as error:
+        sys.exit(f"Für PRICE_ENGINE={ENGINE} fehlt hier das Paket {error.name}.")
     except Exception as error:  # die Fehler von onnxruntime haben keine gemeinsame Klasse
         sys.exit(
             f"Das Modell in {arguments.folder.name}/ lässt sich nicht laden: Die Datei fehlt, ist "

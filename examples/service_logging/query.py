@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from examples.price_model.predict import load_model
+from examples.price_model.predict import ModelMissingError, load_model
 from examples.price_model.schema import CATEGORIES, Stone
 from examples.service_logging.journal import read, seen
 
@@ -104,7 +104,7 @@ def main() -> int:
             answer = trace(options.folder, options.request_id)
         else:
             answer = globals()[options.question](options.folder)
-    except (UnansweredError, OSError) as error:
+    except (UnansweredError, ModelMissingError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(json.dumps(answer))

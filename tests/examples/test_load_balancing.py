@@ -356,7 +356,7 @@ def test_load_ends_after_the_number_or_when_told(workers):
     threading.Timer(0.5, stop.set).start()
     started_at = time.monotonic()
     assert load.run(url, seconds=60, rate=20, stop=stop)
-    assert time.monotonic() - started_at < 20
+    assert time.monotonic() - started_at < 3  # die nächste Frage wäre erst später fällig
 
 
 def test_simulation_shows_the_herd():
