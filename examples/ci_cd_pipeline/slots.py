@@ -29,6 +29,8 @@ RUN = [
 def command(name: str, port: int, wanted: dict) -> tuple[list[str], dict]:
     """Der Befehl, der `wanted` auf einem Platz laufen lässt, und seine Umgebung."""
     if "image" in wanted:
+        if not isinstance(wanted["image"], str):
+            raise TypeError("Die Adresse eines Images ist ein Text.")
         publish = ["--name", f"{PREFIX}-{name}", "--publish", f"127.0.0.1:{port}:8000"]
         return [*RUN, *publish, wanted["image"]], {}
     app = wanted.get("app", APP)
@@ -61,7 +63,7 @@ class Slot:
             words, env = ready
             try:
                 self.process = subprocess.Popen(words, env={**os.environ, **env})
-            except (OSError, TypeError) as error:
+            except OSError as error:
                 print(f"{self.name} startet nicht: {type(error).__name__}", file=sys.stderr)
 
     def wanted(self) -> dict | None:

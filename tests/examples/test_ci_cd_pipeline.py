@@ -331,7 +331,7 @@ def test_a_wrong_state_stops_nothing(tmp_path, content):
     slot.file.write_text(content, encoding="utf-8")
     try:
         slot.reconcile()
-        assert running.poll() is None or content == '{"image": null}'
+        assert running.poll() is None
     finally:
         slot.stop()
 

@@ -147,6 +147,26 @@ def test_who_is_not_on_the_list_is_refused(hub, variables, tmp_path):
     together(refused(simulate.Person(*line.split(","))))
 
 
+def test_first_name_sees_the_others_and_only_the_list_lets_in(hub, variables, tmp_path):
+    async def visit() -> None:
+        teacher, student = (simulate.Person(name, hub[name]) for name in ("lehre", "anna"))
+        try:
+            await teacher.log_in()
+            await student.log_in()
+            assert (await teacher.client.get("/hub/api/users")).status_code == 200
+            assert (await student.client.get("/hub/api/users")).status_code == 403
+            # Auch wer in der Datenbank steht, aber nicht auf der Liste, kommt nicht hinein.
+            assert (await teacher.client.post("/hub/api/users/cem")).status_code == 201
+        finally:
+            await teacher.leave()
+            await student.leave()
+
+    together(visit())
+    (tmp_path / "people").write_text("cem\n", encoding="utf-8")
+    line = passwords(variables | {"CLASSROOM_USERS": str(tmp_path / "people")}).stdout.strip()
+    together(refused(simulate.Person(*line.split(","))))
+
+
 def test_same_port_for_everybody(two):
     together(*(person.execute(SERVICE.replace("{name}", person.name)) for person in two))
     answers = together(*(person.execute(ASK) for person in two))
