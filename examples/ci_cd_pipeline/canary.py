@@ -3,7 +3,7 @@
 Der Router (examples.ab_test.router) zählt und schaltet selbst ab; dieses Programm erhöht nur.
 Auch wenn es scheitert oder abgebrochen wird, steht der Anteil am Ende wieder auf 0.
 
-Aufruf: python -m examples.ci_cd_pipeline.canary --router URL --steps 0.25 1 --requests 40
+Aufruf: python -m examples.ci_cd_pipeline.canary --router URL --steps 0.25 1
 """
 
 import argparse
@@ -12,6 +12,8 @@ import sys
 import time
 
 import httpx
+
+from examples.ab_test.guardrail import Limits
 
 
 class CanaryError(RuntimeError):
@@ -72,7 +74,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Den Anteil stufenweise erhöhen.")
     parser.add_argument("--router", help="Adresse des Routers", required=True)
     parser.add_argument("--steps", type=fraction, nargs="+", default=[0.25, 1.0])
-    parser.add_argument("--requests", type=int, default=40, help="so viele Fragen je Stufe")
+    # Weniger wären nie rot: Erst ab dieser Zahl urteilt der Router.
+    enough = Limits.min_requests
+    parser.add_argument("--requests", type=int, default=enough, help="so viele Fragen je Stufe")
     parser.add_argument("--timeout", type=float, default=120, help="Geduld je Stufe in Sekunden")
     options = parser.parse_args()
     if sorted(options.steps) != options.steps or options.requests < 1:

@@ -40,20 +40,39 @@ def write(file: Path, content: str | None) -> None:
     partial.replace(file)
 
 
+def await_version(url: str, version: str | None, deadline: float) -> bool:
+    """Wartet, bis der Platz mit dieser Version antwortet; None heißt: gar nicht mehr."""
+    while time.monotonic() < deadline:
+        if served_version(url) == version:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def reused(before: str | None, wanted: dict) -> bool:
+    """Trägt etwas anderes dieselbe Version wie das, was dort läuft?"""
+    try:
+        running = json.loads(before or "{}")
+        return running != wanted and running.get("model_version") == wanted["model_version"]
+    except (ValueError, AttributeError):
+        return False
+
+
 # [deploy]
 def deploy(file: Path, wanted: dict, url: str, timeout: float) -> None:
     """Ändert den gewünschten Zustand und wartet; nach der Frist gilt wieder der alte."""
     version = wanted["model_version"]
     before = file.read_text(encoding="utf-8") if file.exists() else None
-    write(file, json.dumps(wanted, indent=2))
     deadline = time.monotonic() + timeout
     try:
-        while time.monotonic() < deadline:
-            if served_version(url) == version:
-                return
-            time.sleep(0.1)
-        message = f"{file.stem} antwortete {timeout:g} s lang nicht als gewünschte Version."
-        raise DeployError(message)
+        if reused(before, wanted):
+            # Beide nennen dieselbe Version: Erst muss das Alte schweigen.
+            write(file, None)
+            await_version(url, None, deadline)
+        write(file, json.dumps(wanted, indent=2))
+        if not await_version(url, version, deadline):
+            message = f"{file.stem} antwortete {timeout:g} s lang nicht als gewünschte Version."
+            raise DeployError(message)
     except BaseException:  # auch ein Abbruch von Hand lässt nichts Halbes stehen
         write(file, before)
         raise

@@ -18,7 +18,13 @@ import httpx
 from examples.ci_cd_pipeline.gate import sha256
 from examples.price_model.predict import ModelMissingError, load_metadata
 
-FOLDER = Path(__file__).parent
+EXAMPLES = Path(__file__).parent.parent
+# Was der Commit ändern kann: der Dienst selbst, in allen Dateien, die ein Image braucht.
+CODE = [
+    *("ci_cd_pipeline/__init__.py", "ci_cd_pipeline/hasty.py"),
+    *("fastapi_service/__init__.py", "fastapi_service/app.py", "fastapi_service/metered.py"),
+    *("price_model/__init__.py", "price_model/predict.py", "price_model/schema.py"),
+]
 REGISTRY = "127.0.0.1:8235"
 BASE = "price-api:1.0.0"
 APP = "examples.fastapi_service.metered:app"
@@ -71,14 +77,14 @@ def docker(*arguments: str) -> str:
 
 
 def build(model: Path, tag: str, app: str = APP, base: str = BASE) -> None:
-    """Legt das Modell in ein Image; der Kontext enthält nur, was hinein soll."""
+    """Legt Modell und Dienst in ein Image; der Kontext enthält nur, was hinein soll."""
     version = load_metadata(model)["model_version"]
     with tempfile.TemporaryDirectory() as parent:
         context = Path(parent)
-        code = context / "examples" / "ci_cd_pipeline"
-        code.mkdir(parents=True)
-        for name in ("__init__.py", "hasty.py"):
-            shutil.copy(FOLDER / name, code)
+        for name in CODE:
+            target = context / "examples" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(EXAMPLES / name, target)
         for name in ("price_model.onnx", "metadata.json"):
             shutil.copy(model / name, context)
         values = {
@@ -88,7 +94,7 @@ def build(model: Path, tag: str, app: str = APP, base: str = BASE) -> None:
             "MODEL_SHA256": sha256(model / "price_model.onnx"),
         }
         arguments = [f"--build-arg={name}={value}" for name, value in values.items()]
-        file = ["--file", str(FOLDER / "Dockerfile")]
+        file = ["--file", str(EXAMPLES / "ci_cd_pipeline" / "Dockerfile")]
         docker("build", "--quiet", *file, *arguments, "--tag", tag, str(context))
 
 

@@ -31,6 +31,8 @@ def problems(workflow: dict) -> list[str]:
                 found.append(f"{name}: läuft nach einem Fehler weiter")
             if re.search(r"always\(\)|failure\(\)|cancelled\(\)", str(step.get("if", ""))):
                 found.append(f"{name}: läuft auch nach einem Fehler")
+            elif "if" in step:
+                found.append(f"{name}: läuft nur unter einer Bedingung")
             if "uses" in step and not PINNED.fullmatch(step["uses"]):
                 found.append(f"{name}: nicht auf einen Commit festgelegt")
             if stage := STAGE.match(step.get("run", "")):

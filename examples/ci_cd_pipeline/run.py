@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from examples.ab_test.guardrail import Limits
+
 EXAMPLE = Path(__file__).parent
 ROOT = EXAMPLE.parent.parent
 MODULE = "examples.ci_cd_pipeline"
@@ -117,7 +119,8 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--staging", default=STAGING)
     parser.add_argument("--production", default=PRODUCTION)
     parser.add_argument("--registry", default=REGISTRY)
-    parser.add_argument("--requests", type=int, default=40, help="Fragen je Stufe des Canary")
+    asked = Limits.min_requests
+    parser.add_argument("--requests", type=int, default=asked, help="Fragen je Stufe des Canary")
     return parser.parse_args(arguments)
 
 

@@ -1,6 +1,7 @@
 """Das Gate sperrt, der Canary rollt zurück, und der Workflow ruft genau die Stufen auf."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,10 +19,11 @@ from sklearn.metrics import mean_absolute_error
 import needs
 import process
 from contract import free_port, require_environment
-from examples.ci_cd_pipeline import TARGET, deploy, gate, rules, run, scenarios, slots, train
+from examples.ci_cd_pipeline import TARGET, deploy, gate, image, rules, run, scenarios, slots, train
 from examples.ci_cd_pipeline.image import ReleaseError, check_evidence
 from examples.price_model import data
 from examples.price_model.predict import ARTIFACTS, load_metadata
+from examples.price_model.schema import EXAMPLE as STONE
 from examples.price_model.schema import FEATURES
 
 MODULE = "examples.ci_cd_pipeline"
@@ -194,6 +197,7 @@ def test_rules_know_good_from_broken(path):
     [
         ("run gate\n", "run gate || true\n", "verschluckt"),
         ("- name: build\n", "- name: build\n        if: always()\n", "nach einem Fehler"),
+        ("- name: gate\n", "- name: gate\n        if: false\n", "unter einer Bedingung"),
         ("- name: gate\n", "- name: gate\n        continue-on-error: true\n", "läuft nach"),
         ("run gate\n", "run code\n", "Stufen fehlen: gate"),
         ("@9c091bb21b7c1c1d1991bb908d89e4e9dddfe3e0 # v7.0.0", "@v7", "nicht auf einen Commit"),
@@ -268,8 +272,6 @@ def platform(folder, tmp_path_factory):
 
 
 def counted(address: str) -> dict:
-    import httpx
-
     return httpx.get(address, timeout=10).json()
 
 
@@ -309,6 +311,32 @@ def test_hasty_candidate_is_rolled_back_and_no_user_notices(folder, platform):
     assert split["arms"]["treatment"]["failed"] > 0
     assert counted(counter)["failed"] == 0
     assert (state / "production.json").read_text() == before
+
+
+def test_another_service_under_the_same_version_is_waited_for(folder, platform, tmp_path):
+    state, urls, _ = platform
+    scenarios.prepare(folder, "hasty")
+    wanted = {"model": str(folder / "candidate"), "model_version": "1.5.0"}
+    # Very Good kann nur der alte Dienst beantworten; beide nennen Version 1.5.0.
+    question = {**STONE, "cut": "Very Good"}
+    for app, status in ((slots.APP, 200), (scenarios.SCENARIOS["hasty"]["app"], 500)):
+        (tmp_path / "wanted.json").write_text(json.dumps(wanted | {"app": app}))
+        release = ["--release", tmp_path / "wanted.json", "--url", urls["staging"]]
+        ran("deploy", state, "staging", *release)
+        answer = httpx.post(f"{urls['staging']}/predict", json=question, timeout=10)
+        assert answer.status_code == status
+
+
+@pytest.mark.parametrize("app", [image.APP, scenarios.SCENARIOS["hasty"]["app"]])
+def test_the_image_gets_all_files_its_service_needs(tmp_path, app):
+    for name in image.CODE:
+        target = tmp_path / "examples" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image.EXAMPLES / name, target)
+    load = f"import importlib; importlib.import_module({app.partition(':')[0]!r})"
+    command = [sys.executable, "-c", load]
+    # Nur diese Dateien: Das Grundimage darf nichts dazutun müssen, was sich ändern kann.
+    subprocess.run(command, cwd=tmp_path, check=True, env=os.environ | {"PYTHONPATH": ""})
 
 
 def test_failed_deployment_restores_what_was_there(platform, tmp_path):
@@ -380,5 +408,5 @@ def test_canary_without_traffic_does_not_pass():
         url = f"http://127.0.0.1:{server.server_port}"
         said = ran("canary", "--router", url, "--timeout", "0.3", code=1)
         server.shutdown()
-    assert "kamen nur 0 von 40 Fragen" in said
+    assert "kamen nur 0 von 50 Fragen" in said
     assert Silent.shares == [0.25, 0]
