@@ -139,6 +139,12 @@ async def refuse(request: Request, error: StarletteHTTPException) -> JSONRespons
     return JSONResponse({"detail": detail}, error.status_code, headers=error.headers)
 
 
+@app.exception_handler(Exception)
+async def fail(request: Request, error: Exception) -> JSONResponse:
+    """Bringt auch einen Absturz in diese Form; was geschah, steht nur im Log."""
+    return await refuse(request, StarletteHTTPException(500))
+
+
 def loaded_model(request: Request):
     """Gibt das Modell zurück oder bricht mit 503 ab, solange es fehlt."""
     state = request.app.state

@@ -9,8 +9,10 @@ import secrets
 import time
 from typing import Annotated
 
-from fastapi import Depends, HTTPException, Security
+from fastapi import Depends, HTTPException, Request, Security
+from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
 from fastapi_offline import FastAPIOffline
 from limits import parse
@@ -57,6 +59,22 @@ app = FastAPIOffline(
     title="Geschützter Preisdienst", version="1.0.0", lifespan=service.lifespan, redoc_url=None
 )
 app.exception_handlers |= service.app.exception_handlers
+
+
+@app.exception_handler(RequestValidationError)
+async def reject(request: Request, error: RequestValidationError) -> JSONResponse:
+    """Holt Schlüssel und Bremse nach: Unlesbares JSON weist FastAPI ab, bevor es nach ihnen fragt.
+
+    Ein lesbarer, aber falscher Stein hat beide schon hinter sich.
+    """
+    try:
+        if any(problem["type"] == "json_invalid" for problem in error.errors()):
+            throttle(authorize(request.headers.get(header.model.name)))
+    except HTTPException as refusal:
+        return await service.refuse(request, refusal)
+    return await service.reject(request, error)
+
+
 app.add_middleware(service.BodyLimit)
 # Zuletzt, also außen: auch eine Ablehnung braucht den Header, sonst sieht die Seite sie nicht.
 app.add_middleware(

@@ -18,7 +18,6 @@ from examples.price_model.schema import MAX_BODY_BYTES, REFUSALS, InvalidStoneEr
 # Sonst sammelt onnxruntime Nutzungsdaten, in einem Thread, an dem Workerprozesse hängen bleiben.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-PROBLEMS = REFUSALS | {500: ("service", "Im Dienst ist ein Fehler aufgetreten.")}
 
 api = Blueprint("api", __name__)
 
@@ -102,7 +101,7 @@ def reject(error: InvalidStoneError) -> tuple[dict, int]:
 @api.app_errorhandler(HTTPException)
 def refuse(error: HTTPException) -> Response:
     """Bringt jeden anderen Fehler in dieselbe Form; auch ein Absturz kommt hier an, als 500."""
-    field, reason = PROBLEMS.get(error.code, ("model", error.description))
+    field, reason = REFUSALS.get(error.code, ("model", error.description))
     response = error.get_response()  # behält Header wie Allow und Retry-After
     response.data = json.dumps({"detail": [{"field": field, "reason": reason}]}, ensure_ascii=False)
     response.content_type = "application/json"

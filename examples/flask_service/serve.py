@@ -22,9 +22,15 @@ def main() -> None:
     port = parser.parse_args().port
     # waitress kennt SIGTERM nicht: ohne diese Zeile verlöre jeder Neustart laufende Antworten.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    waitress.serve(
-        create_app(), listen=f"127.0.0.1:{port}", threads=4, max_request_body_size=MAX_READ_BYTES
-    )
+    try:
+        waitress.serve(
+            create_app(),
+            listen=f"127.0.0.1:{port}",
+            threads=4,
+            max_request_body_size=MAX_READ_BYTES,
+        )
+    except OSError as error:
+        sys.exit(f"Port {port} lässt sich nicht öffnen: {error.strerror}.")
 
 
 if __name__ == "__main__":

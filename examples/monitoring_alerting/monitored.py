@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from examples.fastapi_service.metered import REQUESTS
 from examples.price_model.predict import load_metadata
-from examples.price_model.schema import FEATURES
+from examples.price_model.schema import FEATURES, REFUSALS
 from examples.service_logging.journal import LOGGER
 from examples.service_logging.logged import app
 from examples.service_logging.middleware import KNOWN, predictions, problem_fields
@@ -52,7 +52,7 @@ WORKER_START = Gauge(
 
 def prepare() -> None:
     """Legt jede Zeitreihe mit 0 an: Sonst fehlt der Regel der erste Fehler als Anstieg."""
-    for status in ("200", "422", "500"):
+    for status in ("200", "400", "413", "422", "500", "503"):
         REQUESTS.labels("/predict", status)
     for feature in load_metadata()["ranges"]:
         OUTSIDE.labels(feature)
@@ -101,8 +101,8 @@ class Observed:
                 if status:
                     raise
                 logger.exception("unhandled")
-                reason = "Der Dienst hat einen Fehler gemacht."
-                failure = JSONResponse({"detail": [{"field": "service", "reason": reason}]}, 500)
+                field, reason = REFUSALS[500]
+                failure = JSONResponse({"detail": [{"field": field, "reason": reason}]}, 500)
                 await failure(scope, receive, send)
 
     def measure(self, status: int, asked: bytes, answered: bytes) -> None:

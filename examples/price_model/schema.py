@@ -87,12 +87,13 @@ REASONS = {
     "too_long": f"Die Liste darf höchstens {MAX_BATCH} Steine enthalten.",
     "json_invalid": "Der Inhalt ist kein gültiges JSON.",
 }
-# Was ein Dienst ablehnt, bevor er die Frage prüft; je HTTP-Status Feld und Grund.
+# Was nicht an den Merkmalen des Steins liegt; je HTTP-Status Feld und Grund.
 REFUSALS = {
     400: ("body", REASONS["json_invalid"]),
     404: ("path", "Diese Adresse gibt es nicht."),
     405: ("path", "Diese Methode ist hier nicht erlaubt."),
     413: ("body", f"Die Anfrage ist größer als {MAX_BODY_BYTES // 1024} KiB."),
+    500: ("service", "Im Dienst ist ein Fehler aufgetreten."),
 }
 
 

@@ -16,7 +16,7 @@ from contract import free_port
 from examples.fastapi_service import app as service
 from examples.fastapi_service.app import app
 from examples.price_model.predict import load_model
-from examples.price_model.schema import EXAMPLE, MAX_BODY_BYTES
+from examples.price_model.schema import EXAMPLE, MAX_BODY_BYTES, REFUSALS
 
 KEY = {"X-API-Key": "k" * 16}
 MANY = "1000000/minute"
@@ -112,6 +112,18 @@ def test_body_without_announced_length_is_limited_too(client):
     assert "256 KiB" in answer.json()["detail"][0]["reason"]
 
 
+def test_a_crash_is_answered_in_the_form_of_the_contract(client, monkeypatch):
+    def crash(stones):
+        raise RuntimeError("geheim")
+
+    monkeypatch.setattr(client.app.state.model, "predict", crash, raising=False)
+    # Ohne `with`: Ein zweiter `lifespan` würde das Modell neu laden.
+    careless = TestClient(client.app, raise_server_exceptions=False)
+    answer = careless.post("/predict", json=EXAMPLE)
+    assert answer.status_code == 500
+    assert answer.json()["detail"] == [dict(zip(("field", "reason"), REFUSALS[500], strict=True))]
+
+
 def test_document_describes_every_field_in_german_with_an_example(client):
     stone = client.get("/openapi.json").json()["components"]["schemas"]["Stone"]
     assert stone["example"] == EXAMPLE
@@ -144,6 +156,22 @@ def test_too_many_questions_are_throttled(guarded, monkeypatch):
     answers = [guarded.post("/predict", json=EXAMPLE, headers=KEY) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
+
+
+def test_unreadable_questions_need_the_key_and_are_throttled_too(guarded, monkeypatch):
+    monkeypatch.setattr(protected, "LIMIT", parse("3/minute"))
+    typed = {"Content-Type": "application/json"}
+    sent = [{}, KEY, KEY, KEY, KEY]
+    answers = [guarded.post("/predict", content=b"{", headers=typed | key) for key in sent]
+    assert [answer.status_code for answer in answers] == [401, 400, 400, 400, 429]
+    assert answers[-1].headers["Retry-After"]
+
+
+def test_a_wrong_stone_counts_once(guarded, monkeypatch):
+    monkeypatch.setattr(protected, "LIMIT", parse("4/minute"))
+    wrong = {**EXAMPLE, "carat": -1}
+    answers = [guarded.post("/predict", json=wrong, headers=KEY) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [422, 422, 422, 422, 429]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Der Flask-Dienst antwortet wie der mit FastAPI, stürzt nicht ab und geht höflich."""
 
 import json
+import socket
 import sys
 import textwrap
 import threading
@@ -181,6 +182,15 @@ def test_server_limits_bodies_without_announced_length(command):
         server.stop()
     assert answer.status_code == 413
     assert "256 KiB" in answer.json()["detail"][0]["reason"]
+
+
+def test_a_busy_port_is_one_sentence():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = ["python", "-m", "examples.flask_service.serve", "--port", port]
+        with pytest.raises(process.ProcessError, match=f"Port {port} lässt sich") as refused:
+            process.output(command)
+    assert "Traceback" not in str(refused.value)
 
 
 def test_waitress_refuses_to_read_what_is_far_too_large():
