@@ -6,6 +6,7 @@ Wort, das auch anderes heißt, gilt nur auf den Seiten, die dort unter `pages` s
 """
 
 import re
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 
@@ -43,6 +44,19 @@ def pattern(term: str, forms: list[str]) -> str:
     words = [r"\s+".join(parts), *map(re.escape, forms)]
     # Kein Wortteil: weder „Stichprobe“ noch „Port-Nummer“.
     return rf"(?<![\w/.@-])(?:{'|'.join(words)})(?![\w/@-]|\.\w)"
+
+
+# Beides einmal statt je Seite: Sonst ist es ein Fünftel der Zeit, in der das Buch entsteht.
+@lru_cache(maxsize=1)
+def glossary(path: Path, changed: int) -> list[dict]:
+    """Gibt die Einträge zurück; gelesen wird nur, wenn sich die Datei geändert hat."""
+    return load(path)
+
+
+@lru_cache
+def search_for(patterns: tuple[str, ...]) -> re.Pattern:
+    """Sucht alle Ausdrücke zugleich; der Name der Gruppe nennt die Nummer dessen, der passt."""
+    return re.compile("|".join(f"(?P<t{number}>{one})" for number, one in enumerate(patterns)))
 
 
 def anchor(app: Sphinx, term: str) -> str:
@@ -83,7 +97,7 @@ def add_tips(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     path = Path(app.srcdir) / FILE
     if app.builder.name != "html" or docname.startswith(NO_TIP) or PAGE not in app.env.found_docs:
         return
-    entries = load(path)
+    entries = glossary(path, path.stat().st_mtime_ns)
     open_ = {
         entry["term"]: entry
         for entry in entries
@@ -93,20 +107,15 @@ def add_tips(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     # Längere zuerst: „A/B-Test“ vor „Test“.
     terms = sorted(open_, key=len, reverse=True)
     groups = {f"t{number}": term for number, term in enumerate(terms)}
-    search = re.compile(
-        "|".join(
-            f"(?P<{name}>{pattern(term, open_[term].get('forms', []))})"
-            for name, term in groups.items()
-        )
-    )
-    glossary = app.builder.get_relative_uri(docname, PAGE)
+    search = search_for(tuple(pattern(term, open_[term].get("forms", [])) for term in terms))
+    page = app.builder.get_relative_uri(docname, PAGE)
     seen: set[str] = set()
     number = 0
     for node in list(doctree.findall(lambda n: isinstance(n, (nodes.Text, nodes.reference)))):
         if isinstance(node, nodes.reference):
             # {term} auf der Seite: derselbe Hinweis am vorhandenen Verweis.
             address, _, fragment = node.get("refuri", "").partition("#")
-            entry = by_anchor.get(fragment) if address == glossary else None
+            entry = by_anchor.get(fragment) if address == page else None
             if entry and entry["term"] not in seen:
                 seen.add(entry["term"])
                 number += 1

@@ -5,6 +5,7 @@ unter `search` Wörter, mit denen Leser nach ihr fragen und die nur die Suche ke
 """
 
 import re
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from unicodedata import normalize
@@ -46,9 +47,8 @@ class KeywordIndex(SphinxDirective):
         return [nodes.container(classes=["keyword-index"])]
 
 
-def target(env, name: str, word: str) -> str | None:
+def target(doctree: nodes.document, word: str) -> str | None:
     """Findet den Abschnitt, in dem das Wort zuerst vorkommt."""
-    doctree = env.get_doctree(name)
     pattern = re.compile(rf"(?<![\w]){re.escape(word)}")
     for node in doctree.findall(nodes.Text):
         if pattern.search(node.astext()):
@@ -62,12 +62,14 @@ def target(env, name: str, word: str) -> str | None:
 def entries(app: Sphinx) -> dict[str, list[tuple[str, str, str]]]:
     """Ordnet jedem Stichwort seine Ziele zu: (Seite, Sprungziel, Beschriftung)."""
     env, found = app.env, {}
+    # Jeden Baum nur einmal von der Platte; das Verzeichnis hat Hunderte Wörter auf wenigen Seiten.
+    doctree = cache(env.get_doctree)
     for name, words in read_keywords(Path(app.srcdir)).items():
         if name not in env.found_docs:
             logger.warning("%s: Die Seite %s gibt es nicht", FILE, name)
             continue
         for word in words.get("index", []):
-            anchor = target(env, name, word)
+            anchor = target(doctree(name), word)
             if anchor is None:
                 logger.warning("%s: „%s“ kommt auf %s nicht vor", FILE, word, name)
             else:
@@ -76,9 +78,7 @@ def entries(app: Sphinx) -> dict[str, list[tuple[str, str, str]]]:
     for (kind, _), (doc, anchor) in env.domaindata["std"]["objects"].items():
         if kind == "term":
             term = next(
-                node.astext()
-                for node in env.get_doctree(doc).findall(nodes.term)
-                if anchor in node["ids"]
+                node.astext() for node in doctree(doc).findall(nodes.term) if anchor in node["ids"]
             )
             found.setdefault(term, []).append((doc, anchor, "Glossar"))
     return found

@@ -3,6 +3,8 @@
 import pytest
 
 WIDTHS = (1280, 390)
+# So viele Tests teilen sich die Seiten: Einer allein hielte am Ende alle anderen auf.
+PARTS = 4
 # Die Suche lädt den Text aller Seiten auf einmal; das sind allein gut 200 KiB.
 LIMITS = {"search.html": 400 * 1024}
 LIMIT = 250 * 1024
@@ -50,7 +52,8 @@ def tab(browser, width):
     context.close()
 
 
-def test_every_page_is_clean(tab, width, addresses, base_url):
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_page_is_clean(tab, width, part, addresses, base_url):
     from axe_playwright_python.sync_playwright import Axe
 
     axe = Axe()
@@ -72,7 +75,7 @@ def test_every_page_is_clean(tab, width, addresses, base_url):
     tab.on("request", check_request)
     tab.on("console", check_console)
     tab.on("pageerror", lambda error: note(f"Skriptfehler: {error}"))
-    for page_name in addresses:
+    for page_name in addresses[part::PARTS]:
         tab.emulate_media(color_scheme="light")
         tab.goto(f"{base_url}/{page_name}", wait_until="load")
         if not page_name:
@@ -93,13 +96,11 @@ def test_every_page_is_clean(tab, width, addresses, base_url):
     assert not problems, "\n".join(problems)
 
 
-def weight(browser, url: str) -> int:
+def weight(tab, url: str) -> int:
     """Misst in Byte, was ein erster Besuch ohne Bildschirmfotos überträgt."""
-    # Ein neuer Kontext je Seite: gemessen wird ohne Zwischenspeicher.
-    context = browser.new_context()
-    page = context.new_page()
-    client = context.new_cdp_session(page)
+    client = tab.context.new_cdp_session(tab)
     client.send("Network.enable")
+    client.send("Network.setCacheDisabled", {"cacheDisabled": True})
     urls, sizes = {}, {}
     client.on(
         "Network.requestWillBeSent", lambda e: urls.update({e["requestId"]: e["request"]["url"]})
@@ -107,15 +108,17 @@ def weight(browser, url: str) -> int:
     client.on(
         "Network.loadingFinished", lambda e: sizes.update({e["requestId"]: e["encodedDataLength"]})
     )
-    page.goto(url, wait_until="load")
+    tab.goto(url, wait_until="load")
     if "/search.html" in url:  # lädt ihren Text erst danach
-        page.wait_for_selector("#search-results li a")
-    context.close()
+        tab.wait_for_selector("#search-results li a")
+    client.detach()
     return sum(size for key, size in sizes.items() if not urls.get(key, "").endswith(SCREENSHOTS))
 
 
 def test_every_page_is_light(browser, addresses, base_url):
-    weights = {address: weight(browser, f"{base_url}/{address}") for address in addresses}
+    tab = browser.new_page()
+    weights = {address: weight(tab, f"{base_url}/{address}") for address in addresses}
+    tab.close()
     heaviest = max(weights, key=weights.get)
     print(f"Schwerste Seite: {heaviest}, {weights[heaviest] / 1024:.0f} KiB")
     heavy = [
