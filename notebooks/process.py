@@ -176,7 +176,8 @@ def show(path: str, name: str | None = None) -> Markdown:
     found = ast.parse(text) if name else None
     for part in name.split(".") if name else []:
         for node in getattr(found, "body", []):
-            targets = [getattr(target, "id", "") for target in getattr(node, "targets", [])]
+            targets = getattr(node, "targets", [getattr(node, "target", None)])
+            targets = [getattr(target, "id", "") for target in targets]
             if part in (getattr(node, "name", ""), *targets):
                 found = node
                 break

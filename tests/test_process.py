@@ -1,6 +1,7 @@
 """process.py startet wirklich, meldet Fehler auf Deutsch und hinterlässt nichts."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -146,6 +147,15 @@ def test_show_fences_a_file_or_one_definition():
     for name in ("gibt_es_nicht", "Stone.gibt_es_nicht", "parse.gibt_es_nicht"):
         with pytest.raises(LookupError, match=f"kein {name}"):
             process.show("examples/price_model/schema.py", name)
+
+
+def test_show_finds_an_assignment_with_and_without_a_type(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "ROOT", tmp_path)
+    (tmp_path / "limits.py").write_text("SMALL = 1\nLARGE: int = 2\nunset: int\n")
+    for line in ("SMALL = 1", "LARGE: int = 2", "unset: int"):
+        assert (
+            process.show("limits.py", re.split("[ :]", line)[0]).data == f"```python\n{line}\n```"
+        )
 
 
 def test_show_takes_a_method_out_of_its_class():

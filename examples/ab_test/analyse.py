@@ -208,7 +208,8 @@ def main() -> int:
         return 1
     print(json.dumps(result))
     if not result.get("valid", True):
-        problem = "die Arme sind verschieden groß (SRM)" if result["srm"] else "Nutzer wechselten"
+        wrong = "die Größen der Arme passen nicht zum Anteil (SRM)"
+        problem = wrong if result["srm"] else "Nutzer wechselten den Arm"
         print(f"Kein Ergebnis: Die Zuteilung stimmt nicht, {problem}.", file=sys.stderr)
         return INVALID_EXIT
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 FILE = Path(__file__).resolve().parent / "access.yml"
-FREE = "gratis"  # ein Konto ohne Abonnement, das nur eigene Repositories beschreibt
+FREE = "gratis"  # ein Konto ohne Abonnement, das nur eigene Repositorys beschreibt
 
 
 def load() -> dict[str, list[dict]]:

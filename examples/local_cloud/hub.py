@@ -1,4 +1,4 @@
-"""Nachbildung des Hugging Face Hubs: REST über echten Git-Repositories, LFS und Space-Runner.
+"""Nachbildung des Hugging Face Hubs: REST über echten Git-Repositorys, LFS und Space-Runner.
 
 Starten: python -m examples.local_cloud.hub --port 9000
 Wer was darf, steht als JSON in LOCAL_HUB_TOKENS: je Schlüssel, was `whoami` dazu sagt.
@@ -99,7 +99,7 @@ class Hub(App):
         self._find(request, permission)
         return self._spaces[self._key(request)[1]]
 
-    # Konto, Karten, Repositories
+    # Konto, Karten, Repositorys
 
     @route("GET", "/api/whoami-v2")
     def whoami(self, request: Request) -> dict:
@@ -139,7 +139,7 @@ class Hub(App):
         if not self._may(caller, kind, name, "repo.write"):
             raise Refusal(403 if caller else 401, f"Der Schlüssel darf bei {owner} nichts anlegen.")
         if kind not in KINDS.values() or sdk == "docker":
-            raise Refusal(501, f"Nicht nachgebildet: Repositories der Art {sdk or kind}")
+            raise Refusal(501, f"Nicht nachgebildet: Repositorys der Art {sdk or kind}")
         if not NAME.fullmatch(str(asked.get("name"))):
             raise Refusal(400, f"Ungültiger Name: {asked.get('name')}")
         url = f"{self.address}/{_prefix(kind)}{name}"
@@ -179,7 +179,7 @@ class Hub(App):
 
     @route("GET", "/api/(?P<kind>models|spaces)")
     def listing(self, request: Request) -> list[dict]:
-        """Alle Repositories eines Kontos, die der Fragende sehen darf."""
+        """Alle Repositorys eines Kontos, die der Fragende sehen darf."""
         caller, kind = self._caller(request), KINDS.get(request.args["kind"])
         author = request.query.get("author", "")
         return [

@@ -1,4 +1,4 @@
-"""Die Ablage des Hubs: echte Git-Repositories ohne Arbeitskopie, große Dateien daneben."""
+"""Die Ablage des Hubs: echte Git-Repositorys ohne Arbeitskopie, große Dateien daneben."""
 
 import hashlib
 import os
