@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import json
 import logging
+import os
 import sys
 import time
 from collections import Counter
@@ -55,7 +56,10 @@ class Journal:
 
     def __init__(self, path: Path, started: datetime | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = open(path, "ab", buffering=0)  # noqa: SIM115 – offen bis zum Ende
+        self.file = open(path, "a+b", buffering=0)  # noqa: SIM115 – offen bis zum Ende
+        # Nach einer halben Zeile, etwa auf voller Platte, beginnt die nächste auf einer neuen.
+        self.file.seek(max(self.file.seek(0, os.SEEK_END) - 1, 0))
+        self.gap = b"" if self.file.read(1) in (b"", b"\n") else b"\n"
         self.started = started or datetime.now(UTC)
         self.since = time.monotonic()
 
@@ -63,8 +67,11 @@ class Journal:
         """Schreibt eine Zeile; ein Fehler kostet die Zeile, nie die Antwort."""
         moment = self.started + timedelta(seconds=time.monotonic() - self.since)
         row = {"time": moment.isoformat(timespec="milliseconds"), "event": event, **values}
+        line = self.gap + f"{json.dumps(row)}\n".encode()
+        self.gap = b"\n"
         try:
-            self.file.write(f"{json.dumps(row)}\n".encode())
+            if self.file.write(line) == len(line):
+                self.gap = b""
         except OSError:
             logger.exception("Das Protokoll lässt sich nicht schreiben.")
         return row

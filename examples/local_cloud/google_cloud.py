@@ -89,7 +89,7 @@ class GoogleCloud(App):
         super().__init__(folder)
         token = os.environ.get("LOCAL_GOOGLE_TOKEN")
         if not token:
-            sys.exit("Es fehlt LOCAL_GOOGLE_TOKEN: der Token des Inhabers.")
+            sys.exit("Es fehlt LOCAL_GOOGLE_TOKEN: das Token des Inhabers.")
         self._tokens: dict[str, tuple[str, float]] = {token: (OWNER, float("inf"))}
         self._accounts: dict[str, dict] = {}
         self._roles: dict[str, dict] = {}
@@ -136,7 +136,7 @@ class GoogleCloud(App):
         say(call)
 
     def _holder(self, request: Request) -> str:
-        """Wem der Token gehört; leer, wenn er nicht gilt."""
+        """Wem das Token gehört; leer, wenn es nicht gilt."""
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         who, until = self._tokens.get(token, ("", 0))
         return who if time.time() < until else ""

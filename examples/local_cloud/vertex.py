@@ -4,7 +4,7 @@ Hinter jedem bereitgestellten Modell läuft der Prozess, der in seinem Image lie
 Umgebungsvariablen, die Google setzt.
 
 Starten: python -m examples.local_cloud.vertex --port …
-LOCAL_GOOGLE_TOKEN ist dabei der Token dessen, dem das Projekt gehört.
+LOCAL_GOOGLE_TOKEN ist dabei das Token dessen, dem das Projekt gehört.
 """
 
 from __future__ import annotations

@@ -233,6 +233,23 @@ def test_rollback_happens_by_itself_and_outlives_a_restart(build):
     assert third.get("/split").json()["rollback"] is None
 
 
+@pytest.mark.parametrize("left_by", ["this process", "the last one"])
+def test_half_a_line_swallows_no_rollback(build, left_by):
+    if left_by == "the last one":
+        build.log.write_text('{"event": "expos', encoding="utf-8")
+    client, arms, router = build("ab", "--share", "1", "--min-requests", "1")
+    if left_by == "this process":
+        # Volle Platte: Von der nächsten Zeile kommt nur der Anfang an.
+        whole = router.journal.file
+        router.journal.file = SimpleNamespace(write=lambda line: whole.write(line[:16]))
+        router.journal.write("exposure")
+        router.journal.file = whole
+    arms.treatment = (500, b"")
+    ask(client)
+    again, _, _ = build("ab", "--share", "1")
+    assert again.get("/split").json()["rollback"]
+
+
 def test_odd_prices_are_served_but_rolled_back(build):
     client, arms, _ = build("canary", "--share", "1", "--min-requests", "10")
     arms.treatment = (200, NEW | {"price_usd": 2.6})
