@@ -16,7 +16,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import process
 from needs import skip_or_fail
-from tools.student import course, student, tags, without_solutions, write
+from notebook_files import files_named
+from tools.student import WHEELS, course, student, tags, without_solutions, write
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -81,6 +82,25 @@ def test_folder_is_a_project_of_its_own(folder):
     )
     assert done.stdout.strip() == str(folder)
     assert not list(folder.rglob("answers.yml")) and not folder.with_suffix(".part").exists()
+
+
+def test_folder_holds_what_the_notebooks_read_and_start(folder):
+    for name in ("book", "examples", "tools", "tests"):
+        here, there = (
+            {path.relative_to(root) for path in (root / name).rglob("*.py")}
+            for root in (ROOT, folder)
+        )
+        assert here and here == there
+    named = {name for path in NOTEBOOKS for name in files_named(path)}
+    missing = sorted(name for name in named if not (folder / name).exists())
+    assert len(named) > 50 and not missing
+
+
+def test_folder_uses_the_environments_and_packages_of_the_project(folder):
+    assert (folder / ".environments").resolve() == ROOT / ".environments"
+    for name in WHEELS:
+        wheels = [path.name for path in (ROOT / name).glob("*.whl")]
+        assert all((folder / name / wheel).is_file() for wheel in wheels)
 
 
 def test_links_and_pictures_work_in_the_folder(folder):

@@ -91,7 +91,9 @@ def contents() -> list[Path]:
         if not (ROOT / folder).is_dir():
             sys.exit(f"Es fehlt {folder}. Abhilfe: make classroom baut es.")
         paths += sorted((ROOT / folder).rglob("*"))
-    return [path for path in paths if path.is_file() and "__pycache__" not in path.parts]
+    # Die Pakete der Images helfen ohne Docker nichts und sind größer als alles andere.
+    left_out = {"__pycache__", "wheels"}
+    return [path for path in paths if path.is_file() and not left_out.intersection(path.parts)]
 
 
 def pack(wheelhouse: Path, archive: Path) -> int:

@@ -10,6 +10,9 @@ NOTEBOOKS = HERE.parent.parent / "notebooks"
 
 # nbgrader ruft `alembic` über den Suchpfad auf, auch wenn die Umgebung nicht aktiviert ist.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+# Kapitel mit eigener Umgebung nennen deren Kernel, und der steht nur dort.
+KERNELS = NOTEBOOKS.parent / ".environments" / "share" / "jupyter"
+os.environ.setdefault("JUPYTER_PATH", str(KERNELS))
 
 c = get_config()  # noqa: F821 – das gibt es, wo nbgrader diese Datei liest
 c.CourseDirectory.root = str(HERE)

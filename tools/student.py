@@ -3,9 +3,11 @@
 Aufruf: `python -m tools.student student | course`, am einfachsten mit make student und make course
 """
 
+import os
 import shutil
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -15,14 +17,21 @@ ROOT = Path(__file__).resolve().parent.parent
 STUDENT, COURSE = ROOT / "_build" / "student", ROOT / "_build" / "course"
 # Was die Notebooks lesen, starten oder verlinken, und was `make lab` im neuen Ordner braucht.
 COPIED = [
-    *("book", "examples", "tools", "tests/artefacts"),
+    *("book", "examples", "tools", "tests"),
     *("notebooks/process.py", "notebooks/matplotlibrc"),
     *("README.md", "Makefile", "pyproject.toml", "package.json", "package-lock.json"),
     *("LICENSE", "LICENSE-TEXT.md", "_config.yml", "_toc.yml"),
     *("requirements.txt", "requirements-book.txt", "requirements-grading.txt"),
     ".ipython/profile_default/ipython_kernel_config.py",
+    *(".dockerignore", ".gitignore", ".github/workflows/check.yml"),
 ]
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "wheels", "artifacts.*")
+LEFT_OUT = shutil.ignore_patterns(
+    *("__pycache__", "node_modules", "wheels", "artifacts.*.new", "artifacts.*.old"),
+    # Hier stehen die richtigen Antworten.
+    "answers.yml",
+)
+# Die Pakete der Images sind groß und ändern sich nicht: ein zweiter Name statt einer Kopie.
+WHEELS = ("examples/docker_image/wheels", "examples/compose_stack/registry/wheels")
 
 
 def tags(cell: NotebookNode) -> list[str]:
@@ -90,6 +99,14 @@ def write(made: NotebookNode, path: Path) -> None:
     path.write_text(text(made), encoding="utf-8", newline="\n")
 
 
+def link(source: str, target: str) -> None:
+    """Gibt der Datei einen zweiten Namen; auf einem anderen Laufwerk wird es eine Kopie."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def student(notebooks: Iterable[Path], folder: Path, root: Path = ROOT) -> None:
     """Legt das ganze Projekt ohne Lösungen an; ein alter Ordner weicht erst dem fertigen."""
     part = folder.with_name(f"{folder.name}.part")
@@ -100,6 +117,11 @@ def student(notebooks: Iterable[Path], folder: Path, root: Path = ROOT) -> None:
             shutil.copytree(root / name, part / name, ignore=LEFT_OUT)
         else:
             shutil.copy2(root / name, part / name)
+    for name in WHEELS:
+        if (root / name).is_dir():
+            shutil.copytree(root / name, part / name, copy_function=link)
+    with suppress(OSError):  # unter Windows darf das nicht jeder
+        (part / ".environments").symlink_to(root / ".environments", target_is_directory=True)
     for path in notebooks:
         made = without_solutions(nbformat.read(path, as_version=4))
         write(made, part / "notebooks" / path.name)
