@@ -51,7 +51,7 @@ student: .venv/.all model ## Die Fassung ohne Lösungen nach _build/student schr
 course: .venv/.grading ## Einen Kurs für nbgrader nach _build/course schreiben
 	@$(BIN)/python -m tools.student course
 
-classroom: .venv/.all book model slides student ## Ein Archiv für den Raum ohne Netz bauen und ausprobieren (PYTHON_IN_ROOM=3.12)
+classroom: .venv/.all model slides book student ## Ein Archiv für den Raum ohne Netz bauen und ausprobieren (PYTHON_IN_ROOM=3.12)
 	@$(BIN)/python tools/classroom.py --python $(PYTHON_IN_ROOM)
 
 model: $(MODEL) ## Das Preismodell trainieren

@@ -37,6 +37,10 @@ def test_demonstrations_are_in_the_notebook(slug):
     for number, demo in enumerate(NOTES[slug]["demos"], start=1):
         lines = teaching.demonstration(chapter, demo, number, "kapitel.ipynb")
         assert "Zelle None" not in lines[1], f"{demo['cell']} ist nicht gelaufen"
+    # Vorgeführt wird von oben nach unten; zurück führte nur ein Neustart.
+    order = [cell["id"] for cell in chapter.cells]
+    places = [order.index(demo["cell"]) for demo in NOTES[slug]["demos"]]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize("slug", SLUGS)

@@ -1,9 +1,10 @@
 """Ergebnisse nächtlicher Prüfungen als Metriken: Drift, und der Fehler, sobald Verkäufe da sind.
 
 Aufruf: python -m examples.monitoring_alerting.batch --drift DATEI --labels DATEI --port 8226
-Die erste Datei schreibt `examples.drift_detection.detector watch`; die zweite hat je Verkauf
-eine Zeile {"time", "model_version", "price_usd", "sold_usd"}. Beide werden bei jedem Abruf
-neu gelesen; `time` in der ersten oder das Alter der Datei sagt, wann geprüft wurde.
+Die erste Datei schreibt `examples.drift_detection.detector watch`; die zweite enthält die
+Verkäufe, über die gemittelt wird, etwa den letzten Monat: je Verkauf eine Zeile
+{"time", "model_version", "price_usd", "sold_usd"}. Beide werden bei jedem Abruf neu gelesen;
+`time` in der ersten oder das Alter der Datei sagt, wann geprüft wurde.
 """
 
 import argparse

@@ -15,6 +15,7 @@ import yaml
 import needs
 import process
 from examples.classroom_hub import build, remove, simulate
+from notebook_files import files_named
 
 HUB = process.ROOT / "examples" / "classroom_hub"
 ENVIRONMENT = process.ROOT / ".environments" / "classroom_hub"
@@ -135,6 +136,16 @@ print(len(names))
     command += ["--env", f"PRICE_API_KEY={secrets.token_urlsafe(24)}"]
     command += ["--env", "PYTHONPATH=/opt/course:/opt/course/notebooks", "--entrypoint", "python"]
     assert int(process.output([*command, build.TAG, "-c", code])) > 30
+
+
+def test_image_holds_every_file_its_chapters_read(hub):
+    allowed = (HUB / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    chapters = [process.ROOT / line[1:] for line in allowed if line.endswith(".ipynb")]
+    named = sorted({name for path in chapters for name in files_named(path)})
+    command = ["docker", "run", "--rm", "--network", "none", "--workdir", "/opt/course"]
+    command += ["--entrypoint", "python", build.TAG]
+    code = "import os, sys; print(*(name for name in sys.argv[1:] if not os.path.exists(name)))"
+    assert named and process.output([*command, "-c", code, *named]).strip() == ""
 
 
 def test_wrong_password_is_refused(hub):
