@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qs, quote, urlencode
 
 from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -32,6 +32,13 @@ SCOPE = re.compile(
 # Das Präfix in Policies ist meist der Name, mit dem signiert wird.
 PREFIXES = {"monitoring": "cloudwatch"}
 ARN_PARTS = {"EndpointConfig": "endpoint-config", "Endpoint": "endpoint", "Model": "model"}
+# Bedingungen, deren Wert die Nachbildung kennt.
+CONDITIONS = {"iam:PassedToService", "sagemaker:ModelApprovalStatus"}
+RUNTIME = {
+    "invocations": "InvokeEndpoint",
+    "async-invocations": "InvokeEndpointAsync",
+    "invocations-response-stream": "InvokeEndpointWithResponseStream",
+}
 # Diese Dienste antworten in XML und nennen manche Fehler anders.
 XML = {"s3", "iam", "sts"}
 # Status, Fehlerwort und Wortlaut, wie AWS ihn schreibt.
@@ -74,8 +81,9 @@ def read(request: Request) -> Call:
     elif service == "s3":
         action = s3_action(request)
     elif service == "sagemaker":
-        action = "InvokeEndpoint"
-        content = {"EndpointName": request.path.removeprefix("/endpoints/").split("/")[0]}
+        name, _, kind = request.path.removeprefix("/endpoints/").partition("/")
+        action = RUNTIME.get(kind, f"{request.method} {request.path}")
+        content = {"EndpointName": name}
     else:
         found = re.search(rb"(?:^|&)Action=(\w+)", request.body)
         action = found[1].decode() if found else f"{request.method} {request.path}"
@@ -144,7 +152,9 @@ class Access:
             raise unknown_key(call.service) from None
         check_signature(request, address, holder.create_credentials())
         policies = documents(holder.collect_policies())
-        wanted = [(call.name, resource(call, request), {})]
+        status = call.content.get("ModelApprovalStatus")
+        context = {"sagemaker:ModelApprovalStatus": status} if status else {}
+        wanted = [(call.name, resource(call, request), context)]
         if call.name == "sagemaker:CreateModel":
             service = {"iam:PassedToService": "sagemaker.amazonaws.com"}
             wanted.append(("iam:PassRole", call.content.get("ExecutionRoleArn", "*"), service))
@@ -194,35 +204,60 @@ def documents(policies: list) -> list[dict]:
     return found
 
 
-def role_allows(arn: str, action: str, target: str) -> bool:
-    """Sagt, ob die Rolle das darf und ob SageMaker sie annehmen darf."""
-    backend = iam_backends[ACCOUNT]["aws"]
+def trusted(arn: str, kind: str, name: str) -> bool:
+    """Sagt, ob es die Rolle gibt und ob sie diesem Dienst oder Konto vertraut."""
     try:
-        role = backend.get_role_by_arn(arn)
+        role = iam_backends[ACCOUNT]["aws"].get_role_by_arn(arn)
     except NotFoundException:
         return False
-    principals = [
-        as_list(statement.get("Principal", {}).get("Service", []))
-        for statement in json.loads(role.assume_role_policy_document)["Statement"]
-        if statement["Effect"] == "Allow"
-    ]
-    trusted = any("sagemaker.amazonaws.com" in names for names in principals)
+    return any(
+        statement["Effect"] == "Allow"
+        and name in as_list(statement.get("Principal", {}).get(kind, []))
+        for statement in as_list(json.loads(role.assume_role_policy_document)["Statement"])
+    )
+
+
+def check_trust(request: Request, who: str) -> None:
+    """Eine Rolle bekommt nur, wem sie vertraut; moto gäbe sie jedem, auch wenn sie fehlt."""
+    asked = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
+    if any(name.startswith("Policy") for name in asked):
+        raise Refusal(501, "Nicht nachgebildet: sts:AssumeRole mit Policy", "NotImplemented")
+    arn = asked.get("RoleArn", "")
+    if not trusted(arn, "AWS", f"arn:aws:iam::{ACCOUNT}:root"):
+        error = refusal("denied", who=who, action="sts:AssumeRole", target=arn)
+        error.status, error.code = 403, "AccessDenied"
+        raise error
+
+
+def role_allows(arn: str, action: str, target: str) -> bool:
+    """Sagt, ob die Rolle das darf und ob SageMaker sie annehmen darf."""
+    if not trusted(arn, "Service", "sagemaker.amazonaws.com"):
+        return False
+    backend = iam_backends[ACCOUNT]["aws"]
+    role = backend.get_role_by_arn(arn)
     policies = [backend.get_role_policy(role.name, name)[1] for name in role.policies]
     policies += backend.list_attached_role_policies(role.name)[0]
-    return trusted and allowed(documents(policies), action, target, {})
+    return allowed(documents(policies), action, target, {})
 
 
 def allowed(policies: list[dict], action: str, target: str, context: dict) -> bool:
-    """Wendet Policies an: `Action`, `Resource` und die Bedingung `StringEquals`."""
+    """Wendet Policies an, auch `NotAction` und `NotResource`; Bedingungen siehe `holds`."""
     effects = {
         statement["Effect"]
         for policy in policies
         for statement in as_list(policy["Statement"])
-        if matches(as_list(statement.get("Action", [])), action, ignore_case=True)
-        and matches(as_list(statement.get("Resource", [])), target)
-        and holds(statement.get("Condition", {}), context)
+        if covers(statement, "Action", action, ignore_case=True)
+        and covers(statement, "Resource", target)
+        and holds(statement, context)
     }
     return effects == {"Allow"}
+
+
+def covers(statement: dict, name: str, value: str, ignore_case: bool = False) -> bool:
+    """`Action` meint, was da steht, `NotAction` alles andere; ebenso bei `Resource`."""
+    if name in statement:
+        return matches(as_list(statement[name]), value, ignore_case)
+    return not matches(as_list(statement.get(f"Not{name}", ["*"])), value, ignore_case)
 
 
 def matches(patterns: list[str], value: str, ignore_case: bool = False) -> bool:
@@ -232,11 +267,13 @@ def matches(patterns: list[str], value: str, ignore_case: bool = False) -> bool:
     return any(fnmatchcase(value, pattern.replace("[", "[[]")) for pattern in patterns)
 
 
-def holds(condition: dict, context: dict) -> bool:
-    """Eine Bedingung, die hier niemand kennt, ist nicht erfüllt."""
+def holds(statement: dict, context: dict) -> bool:
+    """Eine Bedingung, die hier niemand kennt, erlaubt nichts und verbietet alles."""
     return all(
-        operator == "StringEquals" and context.get(key) in as_list(wanted)
-        for operator, pairs in condition.items()
+        context.get(key) in as_list(wanted)
+        if operator == "StringEquals" and key in CONDITIONS
+        else statement["Effect"] == "Deny"
+        for operator, pairs in statement.get("Condition", {}).items()
         for key, wanted in pairs.items()
     )
 

@@ -86,6 +86,7 @@ class Azure(Resources):
         self._dice: dict[str, random.Random] = {}
         self._running: dict[str, Running] = {}
         self._operations: dict[str, dict] = {}
+        self._newest: dict[str, str] = {}  # je Deployment der jüngste Vorgang
 
     def removed(self, keys: list[str]) -> None:
         """Beendet alle gelöschten Deployments zugleich."""
@@ -94,6 +95,7 @@ class Azure(Resources):
             for key in keys:
                 self._keys.pop(key, None)
                 self._dice.pop(key, None)
+                self._newest.pop(key, None)
         for child in children:
             child.stop(wait=False)
         for child in children:
@@ -178,7 +180,7 @@ class Azure(Resources):
         endpoint = request.path.rpartition("/deployments/")[0]
         self._find(endpoint)
         properties = request.json()["properties"]
-        if not 1 <= (request.json().get("sku") or {}).get("capacity", 1) <= 20:
+        if not 1 <= (request.json().get("sku") or {}).get("capacity", 1) <= 50:
             raise refusal("bad_count")
         code = (properties.get("codeConfiguration") or {}).get("codeId")
         for asset in filter(None, (properties.get("model"), properties["environmentId"], code)):
@@ -188,6 +190,7 @@ class Azure(Resources):
         response = self._put(request.path, properties, extras(request), tracked=True)
         number = str(uuid.uuid4())
         self._operations[number] = {"status": "InProgress"}
+        self._newest[request.path.lower()] = number
         self._deleted.discard(request.path.lower())
         threading.Thread(
             target=self._deploy, args=(request.path, properties, number), daemon=True
@@ -217,7 +220,10 @@ class Azure(Resources):
             message = "In der Nachbildung ist ein Fehler aufgetreten."
             problem = {"code": "InternalServerError", "message": message}
         with self._lock:
-            gone = key not in self._resources
+            gone = self._newest.get(key) != number  # überholt oder gelöscht
+            if gone and not problem:
+                canceled = refusal("canceled")
+                problem = {"code": canceled.code, "message": canceled.message}
             old = None if problem or gone else self._running.get(key)
             if running and not gone and (not problem or key not in self._running):
                 self._running[key] = running

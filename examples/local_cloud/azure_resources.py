@@ -162,8 +162,9 @@ class Resources(App):
         properties = request.json()["properties"]
         kind = request.args["kind"]
         old = self._resources.get(request.path.lower())
-        address = {"models": "modelUri", "codes": "codeUri"}.get(kind, "image")
-        if old and old["properties"].get(address) != properties.get(address):
+        fixed = {"models": ("modelUri",), "codes": ("codeUri",)}
+        fixed = fixed.get(kind, ("image", "condaFile", "inferenceConfig"))
+        if old and any(old["properties"].get(name) != properties.get(name) for name in fixed):
             raise refusal("exists", name=f"{kind}/{request.args['name']}")
         if kind == "models":
             properties.setdefault("flavors", {})  # das SDK besteht darauf

@@ -247,8 +247,15 @@ class GoogleCloud(App):
     @needs("resourcemanager.projects.setIamPolicy")
     def set_policy(self, request: Request) -> dict:
         """Vergibt Rollen."""
-        self._policy = request.json()["policy"]
-        return self._policy
+        policy = request.json()["policy"]
+        for binding in policy.get("bindings", []):
+            # Wer eine Bedingung überginge, erlaubte mehr, als dasteht.
+            if "condition" in binding:
+                raise Refusal(501, "Nicht nachgebildet: `setIamPolicy` mit `condition`")
+            if binding["role"].startswith("roles/"):
+                raise Refusal(501, f"Nicht nachgebildet: die fertige Rolle {binding['role']}")
+        self._policy = policy
+        return policy
 
     # --- Artifact Registry
 

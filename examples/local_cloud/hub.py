@@ -296,7 +296,9 @@ class Hub(App):
             value = operation["value"]
             match operation["key"]:
                 case "header":
-                    summary = value["summary"]
+                    summary, parent = value["summary"], value.get("parentCommit")
+                    if parent and parent != repository.resolve("main"):
+                        raise Refusal(412, WORDS["outdated"])
                 case "file":
                     added[value["path"]] = base64.b64decode(value["content"])
                 case "lfsFile":

@@ -101,6 +101,7 @@ class Repository:
             f'#!/bin/sh\nPYTHONPATH="{ROOT.as_posix()}" exec "{Path(sys.executable).as_posix()}" '
             f"-m examples.local_cloud.cards {kind}\n",
             encoding="utf-8",
+            newline="\n",
         )
         hook.chmod(0o755)
         repository.commit({".gitattributes": ATTRIBUTES.encode()}, [], "initial commit")
@@ -192,4 +193,6 @@ class Repository:
 
     def delete(self) -> None:
         """Löscht das Repository."""
+        for path in self.path.rglob("*"):
+            path.chmod(0o700)  # Windows löscht sonst nicht, was Git schreibgeschützt hat
         shutil.rmtree(self.path)

@@ -105,6 +105,8 @@ class SageMaker(App):
                 raise self._unknown(call)
             who = self._access.check(call, request, self.address)
             say(f"{call.name} ({who})")
+            if call.name == "sts:AssumeRole":
+                aws_access.check_trust(request, who)
             if service == "logs":
                 self._ship_logs(call.region)
             own = (
@@ -141,6 +143,9 @@ class SageMaker(App):
         name = call.content["EndpointConfigName"]
         configs = self._backend(call.region).endpoint_configs
         self._refuse_twice(configs, "endpoint_configuration", name, call)
+        for variant in call.content.get("ProductionVariants", []):
+            variant.setdefault("InitialVariantWeight", 1)  # moto kennt keine Vorgabe
+        request.body = json.dumps(call.content).encode()
         return self._ask_moto(call, request)
 
     def on_create_endpoint(self, call: Call, request: Request) -> Response:
@@ -158,6 +163,9 @@ class SageMaker(App):
         """Startet die neuen Container neben den alten und schaltet um, wenn alle bereit sind."""
         backend = self._backend(call.region)
         endpoint = self._find(backend.endpoints, call.content["EndpointName"], "endpoint", call)
+        if extra := sorted(set(call.content) - {"EndpointName", "EndpointConfigName"}):
+            message = f"Nicht nachgebildet: {call.name} mit {', '.join(extra)}"
+            raise Refusal(501, message, "NotImplemented")
         wanted = call.content["EndpointConfigName"]
         self._find(backend.endpoint_configs, wanted, "endpoint_configuration", call)
         if endpoint.endpoint_status != "InService":
@@ -187,8 +195,20 @@ class SageMaker(App):
         if response.status == 200:
             with self._lock:
                 hosting = self._hosted.pop((call.region, call.content["EndpointName"]), Hosting())
+            # Das Protokoll überlebt den Endpunkt.
+            self._ship(call.region, call.content["EndpointName"], hosting.variants)
             stop_all(hosting.variants.values())
         return response
+
+    def on_create_model_package(self, call: Call, request: Request) -> Response:
+        """Lehnt ab, wo moto nach dem Löschen eine Nummer zweimal vergibt."""
+        group = call.content.get("ModelPackageGroupName")
+        packages = self._backend(call.region).model_packages.values()
+        known = [p for p in packages if group and p.model_package_group_name == group]
+        if any(p.model_package_version > len(known) for p in known):
+            message = f"Nicht nachgebildet: {call.name} nach dem Löschen einer älteren Version"
+            raise Refusal(501, message, "NotImplemented")
+        return self._ask_moto(call, request)
 
     def on_delete_model_package(self, call: Call, request: Request) -> Response:
         """Entfernt eine Version aus der Registry; moto kennt den Aufruf nicht."""
@@ -253,6 +273,7 @@ class SageMaker(App):
             )
             endpoint.failure_reason = None
             endpoint.endpoint_status = "InService"
+        self._ship(region, endpoint.endpoint_name, old.variants)
         stop_all(old.variants.values())
 
     def _start(self, region: str, wanted: dict) -> Variant:

@@ -243,13 +243,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(_length(self.headers.get("Content-Length") or "0"))
+            return self._read(_length(self.headers.get("Content-Length") or "0"))
         body = b""
         while size := _length(self.rfile.readline().split(b";")[0], 16, len(body)):
-            body += self.rfile.read(size)
+            body += self._read(size)
             self.rfile.readline()
         self.rfile.readline()
         return body
+
+    def _read(self, length: int) -> bytes:
+        content = self.rfile.read(length)
+        if len(content) < length:
+            raise Refusal(400, "Der Inhalt kam nicht vollständig an.")
+        return content
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _handle  # noqa: N815
 

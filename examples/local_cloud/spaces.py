@@ -38,15 +38,17 @@ class Space:
         self._stage, self._error, self._build_log = "NO_APP_FILE", "", ""
         self._child: Child | None = None
         self._workspace, self._folder = repository.path.parent, None
-        self._lock = threading.Lock()
+        # Das erste hält, wer baut; das zweite Auftrag, Zustand und Prozess.
+        self._lock, self._state = threading.Lock(), threading.Lock()
         self._newest = 0
 
     @property
     def stage(self) -> str:
         """Der Zustand in den Worten des Hubs."""
-        if self._stage == "RUNNING" and self._child.exit_code is not None:
-            self._stage, self._error = "RUNTIME_ERROR", self._last_words()
-        return self._stage
+        with self._state:
+            if self._stage == "RUNNING" and self._child.exit_code is not None:
+                self._stage, self._error = "RUNTIME_ERROR", self._last_words()
+            return self._stage
 
     @property
     def error(self) -> str | None:
@@ -59,8 +61,8 @@ class Space:
 
     def rebuild(self) -> None:
         """Baut und startet im Hintergrund neu; nur der neueste Auftrag zählt."""
-        self._cancel("BUILDING")
-        threading.Thread(target=self._build, args=(self._newest,), daemon=True).start()
+        order = self._cancel("BUILDING")
+        threading.Thread(target=self._build, args=(order,), daemon=True).start()
 
     def pause(self) -> None:
         """Hält die Anwendung an."""
@@ -68,19 +70,24 @@ class Space:
         with self._lock:
             self._end()
 
-    def _cancel(self, stage: str) -> None:
-        self._newest += 1
-        self._stage, self._error = stage, ""
-        if self._child:
-            self._child.stop(wait=False)
+    def _cancel(self, stage: str) -> int:
+        with self._state:
+            self._newest += 1
+            self._stage, self._error = stage, ""
+            if self._child:
+                self._child.stop(wait=False)
+            return self._newest
 
     def _build(self, order: int) -> None:
         with self._lock:
             if order == self._newest:
                 self._end()
-                steps = self._steps()
-                while order == self._newest and (step := self._next(steps)):
-                    self._stage, self._error = step
+                steps = self._steps(order)
+                while step := self._next(steps):
+                    with self._state:
+                        if order != self._newest:
+                            return  # inzwischen überholt oder angehalten
+                        self._stage, self._error = step
 
     def _next(self, steps: Iterator[tuple[str, str]]) -> tuple[str, str] | None:
         try:
@@ -88,7 +95,7 @@ class Space:
         except Exception as error:  # sonst hieße der Zustand für immer `BUILDING`
             return "BUILD_ERROR", f"{type(error).__name__}: {error}"
 
-    def _steps(self) -> Iterator[tuple[str, str]]:
+    def _steps(self, order: int) -> Iterator[tuple[str, str]]:
         """Die Zustände, die ein Bau durchläuft, jeder mit seinem Fehler."""
         self._folder = folder = Path(tempfile.mkdtemp(prefix="space-", dir=self._workspace))
         self._repository.checkout("main", folder)
@@ -111,7 +118,11 @@ class Space:
         self.url = f"http://{HOST}:{port}"
         command = ["-m", "http.server", "--bind", HOST, str(port)] if static else [file]
         env = self._environment(folder, port, card.get("title", ""))
-        self._child = self._start([sys.executable, *command], env, folder)
+        child = self._start([sys.executable, *command], env, folder)
+        with self._state:
+            self._child = child
+            if order != self._newest:
+                child.stop(wait=False)
         if self._child.answers(self.url, START_SECONDS):
             yield "RUNNING", ""
         else:

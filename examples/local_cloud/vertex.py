@@ -78,9 +78,13 @@ class Vertex(Models):
     def update_endpoint(self, request: Request) -> dict:
         """Ändert einen Endpunkt, etwa die Aufteilung des Verkehrs."""
         endpoint, change = self._endpoint(resource(request)), request.json()
-        if "trafficSplit" in change:
-            check_split(change["trafficSplit"], endpoint)
-        endpoint.update(change)
+        # Das SDK schickt alles mit, was es vom Endpunkt weiß; gelten soll nur, was die Maske nennt.
+        names = [name for name in request.query.get("updateMask", "").split(",") if name]
+        with self._lock:
+            if "trafficSplit" in names:
+                check_split(change.get("trafficSplit", {}), endpoint)
+            for name in names:
+                endpoint[name] = change.get(name, {} if name == "trafficSplit" else "")
         return endpoint
 
     @route("DELETE", f"{LOCATION}/endpoints/{{endpoint}}")
@@ -108,9 +112,14 @@ class Vertex(Models):
         def deploy() -> dict:
             container = self.launch(model, {"AIP_ENDPOINT_ID": endpoint["name"].split("/")[-1]})
             with self._lock:
-                if self._endpoints.get(endpoint["name"]) is not endpoint:
+                try:
+                    if self._endpoints.get(endpoint["name"]) is not endpoint:
+                        raise missing("Endpoint", endpoint["name"])
+                    # Seit dem Auftrag kann sich geändert haben, was dort läuft.
+                    check_split(split_, endpoint, new=True)
+                except Refusal:
                     container.child.stop()
-                    raise missing("Endpoint", endpoint["name"])
+                    raise
                 self._containers[wanted["id"]] = container
                 endpoint.setdefault("deployedModels", []).append(wanted)
                 if split_:
@@ -133,9 +142,11 @@ class Vertex(Models):
             traffic = split_ or endpoint.get("trafficSplit", {})
             if traffic.get(wanted) and len(deployed(endpoint)) > 1:
                 raise refusal("has_traffic", wanted=wanted)
+            others = [d for d in deployed(endpoint) if d["id"] != wanted]
+            left = {key: share for key, share in traffic.items() if key != wanted}
+            check_split(left, {"deployedModels": others})
             container = self._containers.pop(wanted)
-            endpoint["deployedModels"] = [d for d in deployed(endpoint) if d["id"] != wanted]
-            endpoint["trafficSplit"] = {k: v for k, v in traffic.items() if k != wanted}
+            endpoint |= {"deployedModels": others, "trafficSplit": left}
         threading.Thread(target=container.child.stop).start()
         return self.finished(endpoint["name"], "UndeployModelResponse", {})
 

@@ -101,13 +101,16 @@ class Models(GoogleCloud):
         if uri := model.get("artifactUri"):
             # Google kopiert beim Hochladen; was danach im Bucket geschieht, ändert nichts mehr.
             model["_copy"] = self._copy(uri)
+        aliases = set(model.get("versionAliases") or [])
         with self._lock:
             versions = self._models.setdefault(name, [])
-            if content["model"].get("versionAliases", ["default"]):
-                for version in versions:
-                    version["versionAliases"] = []
+            # Ein Alias gehört genau einer Version, und `default` fehlt nie.
+            aliases |= set() if versions else {"default"}
+            for version in versions:
+                kept = [alias for alias in version["versionAliases"] if alias not in aliases]
+                version["versionAliases"] = kept
             model |= {"name": name, "versionId": str(len(versions) + 1)}
-            model |= {"versionAliases": ["default"], "createTime": now(), "updateTime": now()}
+            model |= {"versionAliases": sorted(aliases), "createTime": now(), "updateTime": now()}
             # Fehlt das, so hält das SDK das Modell für eines, das sich nicht bereitstellen lässt.
             model |= {"supportedDeploymentResourcesTypes": ["DEDICATED_RESOURCES"]}
             versions.append(model)
@@ -117,8 +120,8 @@ class Models(GoogleCloud):
     @route("GET", f"{LOCATION}/models")
     @needs("aiplatform.models.list")
     def list_models(self, request: Request) -> dict:
-        """Nennt von jedem Modell die neueste Version."""
-        return {"models": [public(versions[-1]) for versions in self._models.values()]}
+        """Nennt von jedem Modell die Version mit dem Alias `default`."""
+        return {"models": [public(self.version(name)) for name in self._models]}
 
     @route("GET", f"{LOCATION}/models/(?P<model>[^/:]+):listVersions")
     @needs("aiplatform.models.list")
@@ -127,13 +130,13 @@ class Models(GoogleCloud):
         found = self.version(resource(request).removesuffix(":listVersions"))
         return {"models": [public(version) for version in self._models[found["name"]]]}
 
-    @route("GET", f"{LOCATION}/models/{{model}}")
+    @route("GET", f"{LOCATION}/models/(?P<model>[^/:]+)")
     @needs("aiplatform.models.get")
     def get_model(self, request: Request) -> dict:
         """Beschreibt eine Version, ohne Angabe die mit dem Alias `default`."""
         return public(self.version(resource(request)))
 
-    @route("DELETE", f"{LOCATION}/models/{{model}}")
+    @route("DELETE", f"{LOCATION}/models/(?P<model>[^/:]+)")
     @needs("aiplatform.models.delete")
     def delete_model(self, request: Request) -> dict:
         """Entfernt ein Modell mit allen Versionen, wenn keine bereitgestellt ist."""
@@ -146,8 +149,8 @@ class Models(GoogleCloud):
     def version(self, name: str) -> dict:
         """Eine Version: `…/models/1`, `…/models/1@2` oder `…/models/1@default`."""
         base, _, wanted = name.partition("@")
-        for version in reversed(self._models.get(base, [])):
-            if wanted in (version["versionId"], *version["versionAliases"]) or not wanted:
+        for version in self._models.get(base, []):
+            if (wanted or "default") in (version["versionId"], *version["versionAliases"]):
                 return version
         raise missing("Model", name)
 

@@ -60,7 +60,12 @@ def create(project: str) -> dict:
         "POST",
         "storage",
         f"/storage/v1/b?project={project}",
-        json={"name": bucket, "location": REGION},
+        # Sonst hebt Google Gelöschtes sieben Tage auf und berechnet es weiter.
+        json={
+            "name": bucket,
+            "location": REGION,
+            "softDeletePolicy": {"retentionDurationSeconds": "0"},
+        },
     )
     registry = f"/v1/projects/{project}/locations/{REGION}/repositories?repositoryId=price"
     call("POST", "artifactregistry", registry, json={"format": "DOCKER"})

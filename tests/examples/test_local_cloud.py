@@ -194,6 +194,15 @@ def test_calls_are_logged_without_their_parameters(toy):
     assert "POST /echo/a 200" in logged and "geheim" not in logged
 
 
+def test_body_that_breaks_off_is_refused(toy):
+    _, client = toy
+    with socket.create_connection((client.base_url.host, client.base_url.port), 30) as line:
+        line.sendall(b"POST /echo/a HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+        line.sendall(b'{"y": 2}')
+        line.shutdown(socket.SHUT_WR)
+        assert line.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
 @pytest.mark.parametrize("port", ["belegt", "99999", "zwei"])
 def test_bad_port_is_a_sentence_and_an_exit_code(script, port):
     with socket.socket() as taken:

@@ -149,6 +149,26 @@ def test_missing_things_are_named(azure, endpoint):
     assert azure.ask(QUESTION, azure.key(), "nirgends").status_code == 404
 
 
+def test_older_operation_does_not_replace_the_newer(endpoint, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(10)")
+    place = f"{WORKSPACE}/onlineEndpoints/price/deployments"
+    green, ended = raw(endpoint, "GET", f"{place}/green").json(), []
+    slow, begun = {"environmentVariables": {"PYTHONPATH": str(tmp_path)}}, []
+    for change in (slow, {}):
+        body = {"properties": green["properties"] | change, "sku": green.get("sku")}
+        answer = raw(endpoint, "PUT", f"{place}/race", json=body)
+        begun.append(answer.headers["Azure-AsyncOperation"].removeprefix(endpoint.url))
+    for path in begun:
+        while (found := raw(endpoint, "GET", path).json())["status"] == "InProgress":
+            time.sleep(0.2)
+        ended.append(found)
+    assert [operation["status"] for operation in ended] == ["Failed", "Succeeded"]
+    assert ended[0]["error"]["code"] == "OperationCanceled"
+    raw(endpoint, "DELETE", f"{place}/race")
+    while raw(endpoint, "GET", f"{place}/race").status_code != 404:
+        time.sleep(0.1)
+
+
 def test_wrong_key_is_refused(endpoint):
     for key in ("falsch", endpoint.tokens["owner"], endpoint.key()[:-1]):
         answer = endpoint.ask(QUESTION, key)
@@ -315,6 +335,22 @@ def test_slow_answer_is_given_up(endpoint, tmp_path):
     key = endpoint.key()
     assert endpoint.ask(b"0", key, "slow").json() == "fertig"
     assert endpoint.ask(b"20", key, "slow").status_code == 408
+
+
+def test_registered_environment_is_not_changed(endpoint):
+    path = f"{WORKSPACE}/environments/fest/versions/1"
+    first = {"image": "mcr.microsoft.com/azureml/x:1", "condaFile": "python=3.11"}
+    changes = ({}, {"description": "neu"}, {"condaFile": "python=3.12"})
+    answers = [raw(endpoint, "PUT", path, json={"properties": first | c}) for c in changes]
+    assert [answer.status_code for answer in answers] == [201, 200, 409]
+
+
+def test_fifty_machines_are_the_limit(endpoint):
+    path = f"{WORKSPACE}/onlineEndpoints/price/deployments/many"
+    nowhere = {"environmentId": f"{WORKSPACE}/environments/nirgends/versions/1"}
+    for count, code in ((50, "ResourceNotFound"), (51, "BadArgument")):
+        body = {"properties": nowhere, "sku": {"capacity": count}}
+        assert raw(endpoint, "PUT", path, json=body).json()["error"]["code"] == code
 
 
 def test_running_answer_arrives_although_the_endpoint_is_deleted(endpoint, tmp_path):

@@ -393,3 +393,24 @@ def test_clone_of_a_model_holds_pointers(api, name, tmp_path):
     assert git(tmp_path, "clone", address, "copy", token=api.token).returncode == 0
     pointer = (tmp_path / "copy" / "model.onnx").read_text("utf-8")
     assert pointer.startswith("version https://git-lfs") and pointer.endswith("size 5000\n")
+
+
+def test_space_paused_while_it_starts_stays_paused(api, name):
+    api.create_repo(name, repo_type="space", space_sdk="gradio")
+    code = "import time\ntime.sleep(5)\n" + SERVER
+    upload(api, name, {"README.md": CARD.format(sdk="gradio"), "app.py": code})
+    deadline = time.monotonic() + 30
+    while api.get_space_runtime(name).stage != "APP_STARTING":
+        assert time.monotonic() < deadline
+    assert api.pause_space(name).stage == "PAUSED"
+    assert api.get_space_runtime(name).stage == "PAUSED"
+
+
+def test_commit_on_an_outdated_parent_is_refused(api, name):
+    api.create_repo(name)
+    parent = api.model_info(name).sha
+    upload(api, name, {"a.txt": "a"}, "model")
+    late = [huggingface_hub.CommitOperationAdd("a.txt", b"b")]
+    with pytest.raises(HfHubHTTPError) as refused:
+        api.create_commit(name, late, commit_message="Test", parent_commit=parent)
+    assert refused.value.response.status_code == 412

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+import time
 
 import psutil
 import pytest
@@ -112,6 +113,12 @@ def test_unknown_key_is_refused(aws, service):
             "sagemaker:CreateInferenceComponent",
         ),
         ("dynamodb", "list_tables", {}, "dynamodb:ListTables"),
+        (
+            "sagemaker-runtime",
+            "invoke_endpoint_async",
+            {"EndpointName": "price", "InputLocation": "s3://a/b"},
+            "sagemaker:InvokeEndpointAsync",
+        ),
         (
             "iam",
             "simulate_principal_policy",
@@ -308,6 +315,86 @@ def test_explicit_deny_beats_every_allow(aws, account, client):
     with pytest.raises(AwsError, match="AccessDeniedException.*sagemaker:InvokeEndpoint"):
         ask(aws, client)
     aws.call("iam", "delete_role_policy", **policy)
+
+
+OTHER = "arn:aws:sagemaker:eu-central-1:123456789012:endpoint/other"
+REGION_IS = {"StringEquals": {"aws:RequestedRegion": "eu-central-1"}}
+
+
+@pytest.mark.parametrize(
+    "deny",
+    [
+        {"NotAction": "sagemaker:Describe*", "Resource": "*"},
+        {"Action": "sagemaker:*", "NotResource": OTHER},
+        {"Action": "sagemaker:*", "Resource": "*", "Condition": REGION_IS},
+    ],
+)
+def test_deny_in_any_form_is_obeyed(aws, account, client, deny):
+    policy = {"RoleName": "price-client", "PolicyName": "deny"}
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny"} | deny]}
+    aws.call("iam", "put_role_policy", PolicyDocument=json.dumps(document), **policy)
+    with pytest.raises(AwsError, match="not authorized to perform: sagemaker:InvokeEndpoint"):
+        ask(aws, client)
+    aws.call("iam", "delete_role_policy", **policy)
+
+
+def test_condition_keeps_the_deployer_from_approving(aws, account):
+    deny = {"Effect": "Deny", "Action": "sagemaker:CreateModelPackage", "Resource": "*"}
+    deny["Condition"] = {"StringEquals": {"sagemaker:ModelApprovalStatus": "Approved"}}
+    policy = {"RoleName": "price-deployer", "PolicyName": "deny"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    aws.call("iam", "put_role_policy", PolicyDocument=document, **policy)
+    key = aws.assume(account["roles"]["deployer"])
+    call = ("sagemaker", "create_model_package", key)
+    package = {"ModelPackageGroupName": "price", "ModelApprovalStatus": "Approved"}
+    assert refused(aws, *call, **package).code == "AccessDeniedException"
+    aws.call(*call, **package | {"ModelApprovalStatus": "PendingManualApproval"})
+    aws.call("iam", "delete_role_policy", **policy)
+
+
+@pytest.mark.parametrize("role", ["endpoint", "nirgends"])
+def test_role_goes_only_to_whom_it_trusts(aws, account, role):
+    arn = account["roles"]["client"].replace("price-client", f"price-{role}")
+    with pytest.raises(AwsError, match="AccessDenied.*sts:AssumeRole"):
+        aws.assume(arn)
+
+
+def test_variant_without_weight_gets_the_default(aws, account, client):
+    only = variant("only", "price-service")
+    del only["InitialVariantWeight"]
+    config = {"EndpointConfigName": "price-default", "ProductionVariants": [only]}
+    aws.call("sagemaker", "create_endpoint_config", **config)
+    update = {"EndpointName": "price", "EndpointConfigName": "price-default"}
+    aws.call("sagemaker", "update_endpoint", **update)
+    assert settled(aws)["EndpointConfigName"] == "price-default"
+    assert ask(aws, client)["InvokedProductionVariant"] == "only"
+
+
+def test_rollout_that_is_not_executed_is_refused(aws, account):
+    update = {"EndpointName": "price", "EndpointConfigName": "price-1"}
+    more = {"RetainAllVariantProperties": True}
+    error = refused(aws, "sagemaker", "update_endpoint", **update, **more)
+    assert error.status == 501 and "RetainAllVariantProperties" in error.message
+
+
+def test_number_of_a_version_is_not_given_twice(aws, account):
+    group = {"ModelPackageGroupName": "price"}
+    create = ("sagemaker", "create_model_package")
+    first, second = (aws.call(*create, **group)["ModelPackageArn"] for _ in range(2))
+    aws.call("sagemaker", "delete_model_package", ModelPackageName=first)
+    assert refused(aws, *create, **group).status == 501
+    aws.call("sagemaker", "delete_model_package", ModelPackageName=second)
+
+
+def test_logs_outlive_the_endpoint(aws, account):
+    endpoint = {"EndpointName": "price-logged"}
+    aws.call("sagemaker", "create_endpoint", EndpointConfigName="price-1", **endpoint)
+    deadline = time.monotonic() + 120
+    while aws.call("sagemaker", "describe_endpoint", **endpoint)["EndpointStatus"] == "Creating":
+        assert time.monotonic() < deadline
+    aws.call("sagemaker", "delete_endpoint", **endpoint)
+    group = "/aws/sagemaker/Endpoints/price-logged"
+    assert aws.call("logs", "filter_log_events", logGroupName=group)["events"]
 
 
 def test_condition_nobody_knows_allows_nothing(aws, account, client):

@@ -112,6 +112,7 @@ def test_token_of_an_account_expires(project):
         ("POST", "/v1/projects/p/models/price/versions/v1:predict", "versions/v1:predict"),
         ("POST", f"/v1/{PLACE}/endpoints/price:rawPredict", "price:rawPredict"),
         ("POST", "/storage/v1/b/a/o/b/rewriteTo/b/c/o/d", "rewriteTo"),
+        ("DELETE", f"/v1/{PLACE}/models/price@1:deleteVersion", "price@1:deleteVersion"),
     ],
 )
 def test_unknown_call_is_refused_by_name(project, method, path, call):
@@ -212,6 +213,8 @@ def test_traffic_is_split_and_moved(project):
     headers = {"Authorization": f"Bearer {project.token}"}
     busy = httpx.post(url, headers=headers, json={"deployedModelId": versions["2"]})
     assert busy.status_code == 400 and "still has traffic" in busy.text
+    short = {"deployedModelId": versions["2"], "trafficSplit": {versions["1"]: 60}}
+    assert httpx.post(url, headers=headers, json=short).status_code == 400
     for broken in ({versions["1"]: 60, versions["2"]: 60}, {"7": 100}):
         with pytest.raises(VertexError):
             project.run("Endpoint('price').update(traffic_split=split)", split=broken)
@@ -233,6 +236,60 @@ def test_versions_and_aliases(project):
     assert project.run("Model('price@1').version_id") == "1"
     listed = "[v.version_id for v in aiplatform.models.ModelRegistry('price').list_versions()]"
     assert project.run(listed) == ["1", "2"]
+
+
+def test_version_that_is_not_default_leaves_the_alias(project):
+    more = {"is_default_version": False, "version_aliases": ["candidate"]}
+    project.upload("service", parent_model="price", **more)
+    assert project.run("Model('price').version_id") == "2"
+    assert project.run("Model('price@candidate').version_id") == "3"
+    assert project.run("list(Model('price@candidate').version_aliases)") == ["candidate"]
+
+
+def test_update_changes_only_what_its_mask_names(project):
+    project.run("Endpoint.create(display_name='maske', endpoint_id='maske').name")
+    url = f"{project.url}/v1/{PLACE}/endpoints/maske"
+    headers = {"Authorization": f"Bearer {project.token}"}
+    stale = {"displayName": "neu", "deployedModels": [{"id": "7", "model": "alt"}]}
+    httpx.patch(f"{url}?updateMask=displayName", headers=headers, json=stale)
+    found = httpx.get(url, headers=headers).json()
+    assert found["displayName"] == "neu" and not found.get("deployedModels")
+    project.run("Endpoint('maske').delete()")
+
+
+def test_plan_of_a_slow_deployment_names_only_what_is_there(project):
+    project.run("Endpoint.create(display_name='late', endpoint_id='late').name")
+    deploy = "Endpoint('late').deploy(Model(model), machine_type='e2-standard-2') and None"
+    project.run(deploy, model=f"{PLACE}/models/price@1")
+    url = f"{project.url}/v1/{PLACE}/endpoints/late"
+    headers = {"Authorization": f"Bearer {project.token}"}
+    (old,) = httpx.get(url, headers=headers).json()["deployedModels"]
+    split = {"0": 50, old["id"]: 50}
+    plan = {"deployedModel": {"model": f"{PLACE}/models/price@1"}, "trafficSplit": split}
+    begun = httpx.post(f"{url}:deployModel", headers=headers, json=plan).json()["name"]
+    httpx.post(f"{url}:undeployModel", headers=headers, json={"deployedModelId": old["id"]})
+    ended = {"done": False}
+    while not ended["done"]:
+        ended = httpx.get(f"{project.url}/v1/{begun}", headers=headers, timeout=30).json()
+    assert "error" in ended
+    project.run("Endpoint('late').delete(force=True)")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"condition": {"expression": "request.time < timestamp('2020-01-01T00:00:00Z')"}},
+        {"role": "roles/aiplatform.user"},
+    ],
+)
+def test_binding_that_is_not_understood_is_refused(project, change):
+    member = f"serviceAccount:{project.emails['client']}"
+    role = f"projects/{PROJECT}/roles/price_client"
+    policy = {"bindings": [{"role": role, "members": [member]} | change]}
+    headers = {"Authorization": f"Bearer {project.token}"}
+    url = f"{project.url}/v1/projects/{PROJECT}:setIamPolicy"
+    answer = httpx.post(url, headers=headers, json={"policy": policy})
+    assert answer.status_code == 501 and "Nicht nachgebildet" in answer.text
 
 
 @pytest.mark.parametrize("code", ["Endpoint('price').delete()", "Model('price').delete()"])

@@ -16,11 +16,13 @@ from examples.sagemaker_endpoint import package
 
 POLICIES = Path(package.__file__).parent / "policies"
 EXAMPLE_MODULE = "examples.sagemaker_endpoint"
-# Diese Aktionen gelten den Alarmen, die es nur in der echten Cloud gibt.
+# Was das Auto-Scaling nur in der echten Cloud braucht.
 ONLY_IN_THE_CLOUD = {
     "cloudwatch:PutMetricAlarm",
     "cloudwatch:DeleteAlarms",
     "cloudwatch:DescribeAlarms",
+    "sagemaker:DescribeEndpointConfig",
+    "iam:CreateServiceLinkedRole",
 }
 PLACE = "arn:aws:sagemaker:eu-central-1:123456789012"
 

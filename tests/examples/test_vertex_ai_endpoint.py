@@ -278,3 +278,12 @@ def test_nothing_is_left_after_deleting(project):
     project.service.stop()
     _, alive = psutil.wait_procs(family, timeout=30)
     assert family and not alive
+
+
+def test_bucket_keeps_nothing_of_what_is_deleted():
+    # Der nachgebildete Speicher übergeht das Feld; geprüft wird deshalb der Aufruf.
+    code = "from examples.vertex_ai_endpoint import account; calls = []\n"
+    code += "account.call = lambda *a, **k: calls.append(k) or {'email': 'x'}\n"
+    code += "account.create('p'); print(calls[0]['json'])"
+    said = process.output(["python:local_cloud", "-c", code])
+    assert "'retentionDurationSeconds': '0'" in said
