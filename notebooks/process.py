@@ -235,7 +235,8 @@ def _command(command: list[str]) -> list[str]:
 def _environment(env: dict | None) -> dict:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     fixed = {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "NO_COLOR": "1"}
-    return {**os.environ, **fixed, **(env or {})}
+    given = {name: str(value) for name, value in (env or {}).items()}  # Windows nimmt nur Text
+    return {**os.environ, **fixed, **given}
 
 
 def _guard(log: str, command: list[str]) -> int:
@@ -256,6 +257,8 @@ def _guard(log: str, command: list[str]) -> int:
     for orphan in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             orphan.kill()
+    if os.name == "nt":
+        psutil.wait_procs(family, GRACE_SECONDS)  # Windows löscht nichts, was sie noch offen halten
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)  # Kinder, die ihren Vater überlebt haben

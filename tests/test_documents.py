@@ -12,7 +12,7 @@ from texts import DOCUMENTS, ROOT
 PAGES = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "book").rglob("*.md"))]
 HOLDER = "Die Mitwirkenden von Modelle in Betrieb"
 # Entsteht erst auf dem eigenen Rechner.
-GENERATED = (".venv", "_build")
+GENERATED = (".venv", ".environments", "_build")
 PATH = re.compile(r"[\w.<>-]*/[\w./<>-]*|[\w<>-]+\.(?:md|py|ipynb|yml|bib|cff|txt|in)")
 FOLDERS = (".github", "book", "examples", "notebooks", "tests", "tools")
 CHANGES = {"Hinzugefügt", "Geändert", "Veraltet", "Entfernt", "Behoben", "Sicherheit"}

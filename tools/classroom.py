@@ -34,13 +34,16 @@ SYSTEMS = {
 # Was gebaut wird und mitkommt, obwohl Git es nicht kennt.
 BUILT = ["_build/html", "_build/slides", "_build/student", "examples/price_model/artifacts"]
 LIMIT_BYTES = 3 * 1024**3
+# Ohne letzte Stelle gilt die erste, und die ist einem Paket zu alt.
+PATCHES = {"3.11": "3.11.5"}
 TRIED = "notebooks/joblib_model.ipynb"
 
 
 def lock_for(platform: str, python: str, target: Path) -> list[str]:
     """Schreibt aus dem gemeinsamen Lock, was für dieses System gilt; gibt die Zeilen zurück."""
     command = [BIN / "uv", "pip", "compile", "--quiet", "--no-deps", "--no-header", "--no-annotate"]
-    command += ["--python-platform", platform, "--python-version", python, "-o", target]
+    command += ["--python-platform", platform, "-o", target]
+    command += ["--python-version", PATCHES.get(python, python)]
     # onnxruntime gibt es erst ab macOS 14; die Vorgabe von uv ist älter.
     newest = {**os.environ, "MACOSX_DEPLOYMENT_TARGET": "14.0"}
     subprocess.run([*command, ROOT / LAYERS["all"]], check=True, stdout=subprocess.PIPE, env=newest)
@@ -65,7 +68,8 @@ def download(system: str, python: str, folder: Path) -> None:
             "--quiet",
             "--disable-pip-version-check",
         ]
-        command += ["--no-deps", "--only-binary=:all:", "--python-version", python]
+        exact = PATCHES.get(python, python)
+        command += ["--no-deps", "--only-binary=:all:", "--python-version", exact]
         command += [f"--platform={tag}" for tag in [*tags, "any"]]
         command += ["--dest", str(folder), "--requirement", str(lock)]
         if subprocess.run(command).returncode:

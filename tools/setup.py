@@ -40,7 +40,7 @@ def check_python() -> None:
             "Debian 13, Ubuntu 24.04: sudo apt install python3 python3-venv\n"
             "Anderes Linux: uv python install 3.13\n"
             "macOS: brew install python@3.13 · Windows: winget install Python.Python.3.13\n"
-            "Danach: make serve PYTHON=python3.13"
+            "Danach: make serve PYTHON=python3.13 · Windows: py -3.13 tools/setup.py book"
         )
     wanted = WHEELHOUSE / "python"
     found = ".".join(map(str, sys.version_info[:2]))

@@ -78,6 +78,9 @@ class Slot:
     def stop(self) -> None:
         """Beendet, was hier läuft, erst höflich."""
         if self.process is not None and self.process.poll() is None:
+            if os.name == "nt" and "image" in (self.running or {}):
+                # Dort gibt der Client kein Signal weiter, und der Container liefe weiter.
+                subprocess.run(["docker", "stop", f"{PREFIX}-{self.name}"], capture_output=True)
             self.process.terminate()
             try:
                 self.process.wait(10)

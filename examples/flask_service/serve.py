@@ -16,7 +16,10 @@ MAX_READ_BYTES = 1024 * 1024
 
 
 def main() -> None:
-    """Lauscht auf Loopback, bis ein Signal kommt; laufende Antworten gehen noch hinaus."""
+    """Lauscht auf Loopback, bis ein Signal kommt; laufende Antworten gehen noch hinaus.
+
+    Unter Windows gibt es dieses Signal nicht, und sie brechen ab.
+    """
     parser = argparse.ArgumentParser(description="Preisdienst unter waitress")
     parser.add_argument("--port", type=int, default=8103)
     port = parser.parse_args().port

@@ -63,8 +63,8 @@ class DayFile(logging.Handler):
     """Schreibt in `JJJJ-MM-TT.jsonl` und löscht, was älter als die Frist ist.
 
     Jede Zeile ist ein einziger Aufruf des Betriebssystems, angehängt ans Ende der Datei:
-    So geraten die Zeilen mehrerer Prozesse nicht ineinander. Ein Fehler kostet die Zeile,
-    nie die Antwort; wie viele fehlen, steht in der ersten Zeile danach.
+    So geraten die Zeilen mehrerer Prozesse nicht ineinander, außer unter Windows. Ein Fehler
+    kostet die Zeile, nie die Antwort; wie viele fehlen, steht in der ersten Zeile danach.
     """
 
     def __init__(self, folder: Path) -> None:
