@@ -35,6 +35,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LANGUAGES = {".py": "python", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".toml": "toml"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 GRACE_SECONDS = 5
+# Das sagt der Kernel dem Wächter, bevor er die Pipe schließt; wer stirbt, sagt nichts mehr.
+STOP = b"stop"
 
 
 class ProcessError(RuntimeError):
@@ -56,7 +58,10 @@ class Service:
 
     def stop(self) -> None:
         """Beendet den Dienst samt Kindern; ein zweiter Aufruf tut nichts."""
-        self._guard.stdin.close()
+        if not self._guard.stdin.closed:
+            with contextlib.suppress(OSError):  # der Dienst kann schon von selbst geendet haben
+                self._guard.stdin.write(STOP)
+                self._guard.stdin.close()
         self._guard.wait()
         if self._said is None:
             # Nicht erst mit dem Kernel: Den beendet nbval mit SIGKILL, und die Datei bliebe.
@@ -240,12 +245,14 @@ def _environment(env: dict | None) -> dict:
 
 
 def _guard(log: str, command: list[str]) -> int:
-    kernel = os.getppid()
     child = psutil.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     family: list[psutil.Process] = []
+    orphaned = threading.Event()
 
     def end_with_parent() -> None:
-        sys.stdin.buffer.read()  # kehrt zurück, sobald der Kernel die Pipe schließt oder stirbt
+        # Kehrt zurück, sobald der Kernel die Pipe schließt oder stirbt.
+        if sys.stdin.buffer.read() != STOP:
+            orphaned.set()
         with contextlib.suppress(psutil.NoSuchProcess):
             family.extend(child.children(recursive=True))
             child.terminate()
@@ -262,7 +269,7 @@ def _guard(log: str, command: list[str]) -> int:
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)  # Kinder, die ihren Vater überlebt haben
-    if os.getppid() != kernel:  # wer noch lebt, liest das Log und löscht es selbst
+    if orphaned.is_set():  # wer noch lebt, liest das Log und löscht es selbst
         with contextlib.suppress(OSError):
             os.unlink(log)
     return code
