@@ -65,7 +65,7 @@ $(KERAS): .environments/tensorflow_savedmodel/.ready $(MODEL) \
 		examples/tensorflow_savedmodel/train.py
 	@.environments/tensorflow_savedmodel/bin/python -m examples.tensorflow_savedmodel.train
 
-wheels: $(WHEELS) ## Die Pakete der Container-Images herunterladen; danach bauen sie ohne Netz
+wheels: $(WHEELS) ## Die Pakete der Container-Images herunterladen; danach fehlt nur noch ihre Basis
 
 examples/docker_image/wheels/.complete: examples/docker_image/sklearn.txt \
 		examples/docker_image/wheels.py .venv/.book

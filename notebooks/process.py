@@ -251,7 +251,7 @@ def _guard(log: str, command: list[str]) -> int:
 
     def end_with_parent() -> None:
         # Kehrt zurück, sobald der Kernel die Pipe schließt oder stirbt.
-        if sys.stdin.buffer.read() != STOP:
+        if not sys.stdin.buffer.read():
             orphaned.set()
         with contextlib.suppress(psutil.NoSuchProcess):
             family.extend(child.children(recursive=True))

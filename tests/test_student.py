@@ -100,7 +100,7 @@ def test_folder_uses_the_environments_and_packages_of_the_project(folder):
     assert (folder / ".environments").resolve() == ROOT / ".environments"
     for name in WHEELS:
         wheels = [path.name for path in (ROOT / name).glob("*.whl")]
-        assert all((folder / name / wheel).is_file() for wheel in wheels)
+        assert wheels and all((folder / name / wheel).is_file() for wheel in wheels)
 
 
 def test_links_and_pictures_work_in_the_folder(folder):

@@ -90,6 +90,8 @@ def install_chapter(slug: str) -> None:
     """Richtet die Umgebung eines Kapitels neu ein, samt Kernel, wenn sie einen hat."""
     if not (BIN / "uv").exists() and not (BIN / "uv.exe").exists():
         install("book")  # bringt uv mit
+    if ENVIRONMENTS.is_symlink() and not ENVIRONMENTS.exists():
+        ENVIRONMENTS.unlink()  # eine weitergegebene Fassung ohne Lösungen
     environment = ENVIRONMENTS / slug
     venv.create(environment, with_pip=False, clear=True)
     fill(environment, [ROOT / "examples" / slug / "requirements.txt"], f"des Kapitels {slug}")

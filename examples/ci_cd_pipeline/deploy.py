@@ -60,7 +60,10 @@ def reused(before: str | None, wanted: dict) -> bool:
 
 # [deploy]
 def deploy(file: Path, wanted: dict, url: str, timeout: float) -> None:
-    """Ändert den gewünschten Zustand und wartet; nach der Frist gilt wieder der alte."""
+    """Ändert den gewünschten Zustand und wartet; nach der Frist gilt wieder der alte.
+
+    Trägt das Neue dieselbe Version wie das Alte, ist der Platz dazwischen leer.
+    """
     version = wanted["model_version"]
     before = file.read_text(encoding="utf-8") if file.exists() else None
     deadline = time.monotonic() + timeout

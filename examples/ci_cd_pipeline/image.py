@@ -144,7 +144,7 @@ def main() -> int:
     command.add_argument("--output", type=Path, help="hierhin kommt die Adresse als JSON")
     command.add_argument("--registry", default=REGISTRY)
     command.add_argument("--app", default=APP, help="welche Anwendung im Image läuft")
-    command.add_argument("--base", default=BASE, help="Image des Dienstes")
+    command.add_argument("--base", default=BASE, help="Grundimage mit den Paketen")
     command = commands.add_parser("digest", help="worauf zeigt ein Tag?")
     command.add_argument("tag", help="HOST:PORT/NAME:TAG")
     options = parser.parse_args()

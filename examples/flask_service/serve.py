@@ -25,9 +25,10 @@ def main() -> None:
     port = parser.parse_args().port
     # waitress kennt SIGTERM nicht: ohne diese Zeile verlöre jeder Neustart laufende Antworten.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    app = create_app()
     try:
         waitress.serve(
-            create_app(),
+            app,
             listen=f"127.0.0.1:{port}",
             threads=4,
             max_request_body_size=MAX_READ_BYTES,

@@ -210,11 +210,12 @@ def trusted(arn: str, kind: str, name: str) -> bool:
         role = iam_backends[ACCOUNT]["aws"].get_role_by_arn(arn)
     except NotFoundException:
         return False
-    return any(
-        statement["Effect"] == "Allow"
-        and name in as_list(statement.get("Principal", {}).get(kind, []))
+    effects = {
+        statement["Effect"]
         for statement in as_list(json.loads(role.assume_role_policy_document)["Statement"])
-    )
+        if name in as_list(statement.get("Principal", {}).get(kind, [])) and holds(statement, {})
+    }
+    return effects == {"Allow"}
 
 
 def check_trust(request: Request, who: str) -> None:
@@ -224,9 +225,7 @@ def check_trust(request: Request, who: str) -> None:
         raise Refusal(501, "Nicht nachgebildet: sts:AssumeRole mit Policy", "NotImplemented")
     arn = asked.get("RoleArn", "")
     if not trusted(arn, "AWS", f"arn:aws:iam::{ACCOUNT}:root"):
-        error = refusal("denied", who=who, action="sts:AssumeRole", target=arn)
-        error.status, error.code = 403, "AccessDenied"
-        raise error
+        raise refusal("not_trusted", who=who, target=arn)
 
 
 def role_allows(arn: str, action: str, target: str) -> bool:

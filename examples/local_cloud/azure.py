@@ -187,10 +187,11 @@ class Azure(Resources):
             self._asset(asset)
         properties.setdefault("scaleSettings", {"scaleType": "Default"})
         properties["provisioningState"] = "Creating"
-        response = self._put(request.path, properties, extras(request), tracked=True)
         number = str(uuid.uuid4())
-        self._operations[number] = {"status": "InProgress"}
-        self._newest[request.path.lower()] = number
+        with self._lock:  # sonst gehörten Ressource und jüngster Vorgang zu zwei Aufrufen
+            response = self._put(request.path, properties, extras(request), tracked=True)
+            self._operations[number] = {"status": "InProgress"}
+            self._newest[request.path.lower()] = number
         self._deleted.discard(request.path.lower())
         threading.Thread(
             target=self._deploy, args=(request.path, properties, number), daemon=True

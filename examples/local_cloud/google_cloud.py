@@ -120,7 +120,7 @@ class GoogleCloud(App):
     # --- Wer fragt, und darf er das?
 
     def authorize(self, request: Request) -> None:
-        """Ohne gültigen Token geht nichts."""
+        """Ohne gültiges Token geht nichts."""
         if not self._holder(request):
             raise refusal("no_token")
 
@@ -228,7 +228,7 @@ class GoogleCloud(App):
     @route("POST", r"/v1/projects/-/serviceAccounts/(?P<email>[^:/]+):generateAccessToken")
     @needs("iam.serviceAccounts.getAccessToken")
     def generate_token(self, request: Request) -> dict:
-        """Gibt einen befristeten Token für ein Dienstkonto aus."""
+        """Gibt ein befristetes Token für ein Dienstkonto aus."""
         email = request.args["email"]
         self._find(self._accounts, email, "service account")
         seconds = int(request.json().get("lifetime", "3600s").removesuffix("s"))

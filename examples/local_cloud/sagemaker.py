@@ -201,7 +201,7 @@ class SageMaker(App):
         return response
 
     def on_create_model_package(self, call: Call, request: Request) -> Response:
-        """Lehnt ab, wo moto nach dem Löschen eine Nummer zweimal vergibt."""
+        """Lehnt ab, wo moto nach dem Löschen einer älteren Version eine Nummer zweimal vergibt."""
         group = call.content.get("ModelPackageGroupName")
         packages = self._backend(call.region).model_packages.values()
         known = [p for p in packages if group and p.model_package_group_name == group]

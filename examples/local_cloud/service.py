@@ -7,6 +7,7 @@ Aufruf. Gehört wird nur auf Loopback, und jeder Aufruf steht als Zeile in der A
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import signal
@@ -194,7 +195,10 @@ class Child:
 
     def stop(self, wait: bool = True) -> None:
         """Beendet den Prozess samt Kindern; ein zweiter Aufruf tut nichts."""
-        self._guard.stdin.close()
+        # Ohne ein Wort hielte der Wächter diesen Prozess für tot und löschte das Log.
+        with contextlib.suppress(OSError, ValueError):  # schon geendet oder schon geschlossen
+            self._guard.stdin.write(b"stop")
+            self._guard.stdin.close()
         if wait:
             self._guard.wait()
 

@@ -15,6 +15,7 @@ import pytest
 
 import process
 from contract import free_port
+from examples.local_cloud.service import Child
 
 TOY = """
 import os, sys
@@ -192,6 +193,18 @@ def test_calls_are_logged_without_their_parameters(toy):
     service.terminate()
     logged = service.stdout.read()
     assert "POST /echo/a 200" in logged and "geheim" not in logged
+
+
+def test_log_outlives_a_stopped_process(tmp_path):
+    code = "import time; print('läuft', flush=True); time.sleep(99)"
+    env = os.environ | {"PYTHONUTF8": "1"}
+    child = Child([sys.executable, "-c", code], env, tmp_path, tmp_path)
+    deadline = time.monotonic() + 30
+    while "läuft" not in child.log():
+        assert time.monotonic() < deadline
+    child.stop()
+    child.stop()
+    assert "läuft" in child.log()
 
 
 def test_body_that_breaks_off_is_refused(toy):

@@ -397,7 +397,7 @@ def test_clone_of_a_model_holds_pointers(api, name, tmp_path):
 
 def test_space_paused_while_it_starts_stays_paused(api, name):
     api.create_repo(name, repo_type="space", space_sdk="gradio")
-    code = "import time\ntime.sleep(5)\n" + SERVER
+    code = "import time\ntime.sleep(100)\n" + SERVER
     upload(api, name, {"README.md": CARD.format(sdk="gradio"), "app.py": code})
     deadline = time.monotonic() + 30
     while api.get_space_runtime(name).stage != "APP_STARTING":

@@ -392,6 +392,8 @@ def test_logs_outlive_the_endpoint(aws, account):
     deadline = time.monotonic() + 120
     while aws.call("sagemaker", "describe_endpoint", **endpoint)["EndpointStatus"] == "Creating":
         assert time.monotonic() < deadline
+    found = aws.call("sagemaker", "describe_endpoint", **endpoint)
+    assert found["EndpointStatus"] == "InService"
     aws.call("sagemaker", "delete_endpoint", **endpoint)
     group = "/aws/sagemaker/Endpoints/price-logged"
     assert aws.call("logs", "filter_log_events", logGroupName=group)["events"]
