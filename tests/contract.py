@@ -313,7 +313,8 @@ def from_slot() -> Iterator[Ask]:
 @contextmanager
 def asking(url: str) -> Iterator[Ask]:
     """Ein Client für einen Dienst, der schon läuft."""
-    client = httpx.Client(base_url=url, timeout=30)
+    # Manche Dienste schließen eine stille Verbindung nach 2 s; eine Frage träfe sonst darauf.
+    client = httpx.Client(base_url=url, timeout=30, limits=httpx.Limits(keepalive_expiry=1))
 
     def ask(payload: object) -> tuple[list[float], str]:
         if isinstance(payload, bytes):
