@@ -99,13 +99,6 @@ def test_windows_needs_three_lines_each_and_the_workflow_runs_them():
     assert [run for run in runs if run in lines] == lines, "check.yml führt andere Zeilen aus"
 
 
-@pytest.mark.parametrize("page", ["README.md", "book/lehre.md"])
-def test_windows_calls_the_programs_make_calls(page):
-    called = re.findall(r"\.venv/Scripts/python (-m [\w. ]+)", read(page))
-    makefile = read("Makefile")
-    assert called and [words for words in called if words.strip() not in makefile] == []
-
-
 def test_citation_is_complete():
     citation = yaml.safe_load(read("CITATION.cff"))
     assert set(citation) >= {"cff-version", "message", "title", "authors", "type", "license"}

@@ -1,5 +1,6 @@
 """Die Hinweise für Kursleitungen: je Kapitel vollständig, an wirklichen Zellen, nichts doppelt."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -74,3 +75,10 @@ def test_a_demonstration_that_is_gone_breaks_the_build(change):
     demo = NOTES["joblib_model"]["demos"][0] | change
     with pytest.raises(teaching.ExtensionError, match="joblib_model"):
         teaching.demonstration(chapter, demo, 1, "kapitel.ipynb")
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/lehre.md"])
+def test_windows_calls_the_programs_make_calls(page):
+    text, makefile = (ROOT.joinpath(name).read_text("utf-8") for name in (page, "Makefile"))
+    called = re.findall(r"\.venv/Scripts/python (-m [\w. ]+)", text)
+    assert called and [words for words in called if words.strip() not in makefile] == []
