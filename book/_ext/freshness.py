@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 from babel.dates import format_date
+from chapters import TOOLS
 from course import offers
 from docutils import nodes
 from observed import shown
@@ -34,13 +35,6 @@ from setup import NEWEST, OLDEST  # noqa: E402
 
 PAGE = "book/anhang/stand"
 LATEST = ROOT / "_build" / "latest.json"
-REQUIRED = {
-    "docker": "Docker",
-    "kubernetes": "Kubernetes",
-    "haproxy": "HAProxy",
-    "prometheus": "Prometheus",
-    "alertmanager": "Alertmanager",
-}
 OUTCOMES = {"green": "zuletzt grün", "red": "zuletzt rot", "none": "ohne Prüflauf"}
 CAP = re.compile(r"<\s*=?\s*\d")
 LOGGER = logging.getLogger(__name__)
@@ -289,7 +283,7 @@ class ChapterStatus(SphinxDirective):
         used = [*([] if kernel else [nodes.Text("gemeinsame")]), *listed(environments)]
         if not kernel and environments:
             used.insert(1, nodes.Text(", "))
-        needed = ", ".join(REQUIRED[name] for name in status["requires"])
+        needed = ", ".join(TOOLS[name] for name in status["requires"])
         return [
             ("Kapitel", [link(docname, self.env.docname)], ""),
             ("Versionen", listed(status["packages"]), ""),
