@@ -150,7 +150,7 @@ def test_versions_come_from_the_locks_that_apply(freshness, notebook):
 def test_every_requirement_a_notebook_may_have_has_a_name(freshness):
     from tools.run_nbval import REQUIREMENTS
 
-    assert set(freshness.REQUIRED) == set(REQUIREMENTS)
+    assert set(freshness.TOOLS) == set(REQUIREMENTS)
 
 
 def test_repository_holds_no_result_of_a_run():

@@ -1,11 +1,14 @@
 """Das Gate sperrt, der Canary rollt zurück, und der Workflow ruft genau die Stufen auf."""
 
+import functools
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,7 +22,18 @@ from sklearn.metrics import mean_absolute_error
 import needs
 import process
 from contract import free_port, require_environment
-from examples.ci_cd_pipeline import TARGET, deploy, gate, image, rules, run, scenarios, slots, train
+from examples.ci_cd_pipeline import (
+    TARGET,
+    deploy,
+    gate,
+    image,
+    rules,
+    run,
+    scenarios,
+    slots,
+    smoke,
+    train,
+)
 from examples.ci_cd_pipeline.image import ReleaseError, check_evidence
 from examples.price_model import data
 from examples.price_model.predict import ARTIFACTS, load_metadata
@@ -410,3 +424,172 @@ def test_canary_without_traffic_does_not_pass():
         server.shutdown()
     assert "kamen nur 0 von 50 Fragen" in said
     assert Silent.shares == [0.25, 0]
+
+
+def weighed(tmp_path, monkeypatch, rows: int, factors: tuple[float, float]) -> dict:
+    """Entscheidet über Fehler, die erfunden sind: je ein Faktor für leichte und schwere Steine."""
+    table = data.load_diamonds()[0].sample(rows, random_state=0)
+    table.to_csv(tmp_path / "testset.csv", index=False)
+    shutil.copytree(ARTIFACTS, tmp_path / "candidate")
+    champion = 100 * table["carat"].to_numpy() ** 2
+    changed = champion * np.where(table["carat"] < 0.5, *factors)
+    errors = {"candidate": changed}
+    monkeypatch.setattr(
+        gate, "absolute_errors", lambda folder, _: errors.get(folder.name, champion)
+    )
+    return gate.decide(ARTIFACTS, tmp_path / "candidate", tmp_path / "testset.csv")
+
+
+def test_one_bad_segment_blocks_the_whole_candidate(tmp_path, monkeypatch):
+    report = weighed(tmp_path, monkeypatch, 2000, (1.5, 0.9))
+    parts = {name: part["passed"] for name, part in report["parts"].items()}
+    assert parts.pop("alle") and not parts.pop("unter 0,5 ct") and all(parts.values())
+    assert report["passed"] is False
+
+
+def test_too_few_stones_decide_nothing(tmp_path, monkeypatch):
+    with pytest.raises(gate.UndecidableError, match="99 Zeilen, nötig sind 100"):
+        weighed(tmp_path, monkeypatch, 99, (0.9, 0.9))
+
+
+def test_a_whole_run_forgets_what_the_last_one_left(tmp_path, monkeypatch):
+    (tmp_path / "settings.json").write_text('{"app": "x"}', encoding="utf-8")
+    (tmp_path / "candidate").mkdir()
+    for name in ("gate.json", "release.json", "candidate/price_model.onnx"):
+        (tmp_path / name).write_text("von gestern", encoding="utf-8")
+    monkeypatch.setattr(run, "run", lambda *_: 1)
+    for stages, left in ((["build"], 4), ([], 1)):
+        monkeypatch.setattr(sys, "argv", ["run", *stages, "--folder", str(tmp_path)])
+        assert run.main() == 1
+        assert len(list(tmp_path.iterdir())) == left
+
+
+def test_stages_in_another_order_are_a_problem():
+    workflow = yaml.safe_load(DEPLOY.read_text(encoding="utf-8"))
+    steps = workflow["jobs"]["pipeline"]["steps"]
+    gate_at, build_at = (run.names().index(name) + 1 for name in ("gate", "build"))
+    steps[gate_at], steps[build_at] = steps[build_at], steps[gate_at]
+    assert rules.problems(workflow) == ["Stufen vertauscht"]
+
+
+@pytest.mark.parametrize("added", ["|| :", "|| exit 0", "; true"])
+def test_every_way_to_swallow_the_exit_code_is_found(added):
+    workflow = yaml.safe_load(DEPLOY.read_text(encoding="utf-8"))
+    workflow["jobs"]["pipeline"]["steps"][1]["run"] += f" {added}"
+    assert "data: verschluckt den Exitcode" in rules.problems(workflow)
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "problem"),
+    [
+        ({}, []),
+        ({"ready": 503}, ["nicht bereit"]),
+        ({"version": "9.9.9"}, ["falsche Modellversion"]),
+        ({"more": 1}, ["anderer Preis als das Modell"]),
+        ({"bad": 200}, ["negatives Gewicht nicht abgelehnt"]),
+        ({"status": 500}, ["Beispielfrage mit 500 beantwortet"]),
+    ],
+)
+def test_smoke_test_finds_what_is_wrong(monkeypatch, spoiled, problem):
+    version = load_metadata()["model_version"]
+
+    def service(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(spoiled.get("ready", 200))
+        if json.loads(request.content)["carat"] < 0:
+            return httpx.Response(spoiled.get("bad", 422))
+        price = 2987.87 + spoiled.get("more", 0)
+        content = {"price_usd": price, "model_version": spoiled.get("version", version)}
+        return httpx.Response(spoiled.get("status", 200), json=content)
+
+    client = functools.partial(httpx.Client, transport=httpx.MockTransport(service))
+    monkeypatch.setattr(smoke.httpx, "Client", client)
+    assert smoke.problems("http://staging", ARTIFACTS) == problem
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_digest_is_the_one_of_the_content(monkeypatch, honest):
+    content = b'{"schemaVersion": 2}'
+    right = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    headers = {"Docker-Content-Digest": right if honest else f"sha256:{'0' * 64}"}
+    answer = httpx.Response(200, content=content, headers=headers)
+    answer.request = httpx.Request("GET", "http://registry")
+    monkeypatch.setattr(image.httpx, "get", lambda *_, **__: answer)
+    if honest:
+        assert image.digest("127.0.0.1:1/price-api:1.0.0") == right
+    else:
+        with pytest.raises(ReleaseError, match="Inhalt und Digest"):
+            image.digest("127.0.0.1:1/price-api:1.0.0")
+
+
+def test_interrupted_deployment_restores_what_was_there(tmp_path, monkeypatch):
+    def interrupt(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(deploy, "await_version", interrupt)
+    file = tmp_path / "production.json"
+    file.write_text('{"alt": 1}', encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        deploy.deploy(file, {"model": "x", "model_version": "2"}, "http://127.0.0.1:1", 1)
+    assert file.read_text(encoding="utf-8") == '{"alt": 1}'
+
+
+def test_a_service_that_died_is_started_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(slots, "command", lambda *_: ([sys.executable, "-c", "pass"], {}))
+    slot = slots.Slot("staging", 1, tmp_path)
+    slot.file.write_text('{"model": "x"}', encoding="utf-8")
+    slot.reconcile()
+    first = slot.process
+    first.wait(30)
+    slot.reconcile()
+    try:
+        assert slot.process is not first
+    finally:
+        slot.stop()
+
+
+def test_image_on_a_slot_is_hardened_and_only_reachable_from_here():
+    words, _ = slots.command("staging", 8237, {"image": "price-api@sha256:0"})
+    assert words[words.index("--publish") + 1] == "127.0.0.1:8237:8000"
+    for option in (["--read-only"], ["--cap-drop", "ALL"], ["--security-opt", "no-new-privileges"]):
+        at = words.index(option[0])
+        assert words[at : at + len(option)] == option
+
+
+def test_terminated_canary_takes_the_candidate_out():
+    class Patient(BaseHTTPRequestHandler):
+        """Ein Router, den niemand fragt; merkt sich jeden gesetzten Anteil."""
+
+        shares: list[float] = []
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.shares.append(json.loads(body)["share"])
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            share = self.shares[-1] if self.shares else 0
+            arms = {"treatment": {"assigned": 0}}
+            body = json.dumps({"share": share, "rollback": None, "arms": arms}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Patient) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        words = ["--router", f"http://127.0.0.1:{server.server_port}", "--timeout", "60"]
+        command = [sys.executable, "-m", f"{MODULE}.canary", *words]
+        with subprocess.Popen(command, cwd=process.ROOT, stderr=subprocess.PIPE) as canary:
+            deadline = time.monotonic() + 30
+            while not Patient.shares:
+                assert canary.poll() is None and time.monotonic() < deadline
+                time.sleep(0.05)
+            canary.terminate()
+            said = canary.communicate(timeout=30)[1].decode()
+        server.shutdown()
+    assert canary.returncode == 1 and "abgebrochen" in said
+    assert Patient.shares == [0.25, 0]

@@ -319,3 +319,27 @@ def test_cluster_and_server_have_the_same_limits():
     assert f"cpu_limit = {user['cpu']['limit']}" in text
     for name, value in user["extraEnv"].items():
         assert f'"{name}": "{value}"' in text
+
+
+FOUND = {
+    "ps": ["classroom-anna", "classroom-abend-anna", "price-api-1"],
+    "volume": ["classroom-anna", "classroom-abend-anna", "classroom-abend-b1"],
+    "network": ["classroom"],
+}
+
+
+@pytest.mark.parametrize("files", [False, True])
+def test_only_this_class_is_removed_and_files_only_on_request(monkeypatch, files):
+    called = []
+
+    def docker(kind: str, *words: str) -> list[str]:
+        called.append([kind, *words])
+        return FOUND.get(kind, [])
+
+    monkeypatch.setattr(remove, "docker", docker)
+    gone = remove.remove("classroom", files)
+    wanted = ["classroom-anna"] if files else []
+    assert gone == {"container": ["classroom-anna"], "network": ["classroom"], "volume": wanted}
+    removed = [words for words in called if words[1] == "rm"]
+    assert ["container", "rm", "--force", "classroom-anna"] in removed
+    assert [words[2:] for words in removed if words[0] == "volume"] == ([wanted] if files else [])

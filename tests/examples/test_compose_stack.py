@@ -461,3 +461,39 @@ def test_missing_program_under_load_is_a_sentence(stack, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["under_load", stack.url, "--", "dokcer"])
     assert under_load.main() == 1
     assert capsys.readouterr().err.startswith("dokcer lässt sich nicht starten")
+
+
+class Recorded:
+    """Ein erfundenes Docker: schreibt Aufrufe auf, `up` scheitert."""
+
+    def __init__(self, running: str = "") -> None:
+        self.running, self.calls = running, []
+
+    def run(self, command: list, **_: object) -> subprocess.CompletedProcess:
+        words = [str(word) for word in command]
+        self.calls.append(words)
+        if "up" in words:
+            return subprocess.CompletedProcess(words, 1, "", "Bind failed\n")
+        return subprocess.CompletedProcess(words, 0, self.running if "ps" in words else "", "")
+
+    def said(self, word: str) -> list[list[str]]:
+        return [words for words in self.calls if word in words]
+
+
+@pytest.mark.parametrize(("running", "removed"), [("", True), ("abc123\n", False)])
+def test_failed_start_takes_down_only_what_it_brought(monkeypatch, tmp_path, running, removed):
+    docker = Recorded(running)
+    monkeypatch.setenv("PRICE_SECRETS", str(tmp_path))
+    monkeypatch.setattr(start.subprocess, "run", docker.run)
+    monkeypatch.setattr(start, "taken", lambda port: False)
+    assert start.start("price-test", 8141, []) == "Bind failed"
+    # Was vorher schon lief, beantwortet weiter Fragen.
+    assert bool(docker.said("down")) == removed
+
+
+def test_failed_rollout_removes_the_new_and_only_the_new(monkeypatch):
+    docker = Recorded("price-api-1 1.0.0\nprice-api-2 1.0.0\nprice-api-3 1.1.0\n")
+    monkeypatch.setattr(rollout.subprocess, "run", docker.run)
+    with pytest.raises(rollout.RolloutError, match="Bind failed"):
+        rollout.replace("1.0.0", "1.1.0", "price-test")
+    assert [words[-1] for words in docker.said("stop") + docker.said("rm")] == ["price-api-3"] * 2

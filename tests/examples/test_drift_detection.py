@@ -301,3 +301,26 @@ def test_silence_is_no_all_clear(tmp_path, profile):
 def test_bad_input_is_named(run, module, arguments, message):
     code, said, complained = run(module, *arguments)
     assert code and not said and message in complained
+
+
+def halved(window: int, share: float) -> tuple[dict, list[dict]]:
+    """Ein Profil aus zwei Klassen und ein Fenster, in dem dieser Anteil in der ersten liegt."""
+    column = {"edges": [1.0], "shares": [0.5, 0.5]}
+    first = round(window * share)
+    rows = [{"carat": 0.5}] * first + [{"carat": 1.5}] * (window - first)
+    return {"model_version": "1.0.0", "rows": 100_000, "columns": {"carat": column}}, rows
+
+
+@pytest.mark.parametrize(
+    ("window", "share", "alarm"),
+    [
+        # PSI 0,24, aber von 20 Zeilen: kommt ohne Drift alle paar Wochen vor.
+        (20, 0.74, False),
+        # 5 Prozentpunkte in 20 000 Zeilen: sicher kein Zufall, aber PSI 0,01.
+        (20_000, 0.55, False),
+        (2_000, 0.74, True),
+    ],
+)
+def test_an_alarm_is_both_rare_and_large(window, share, alarm):
+    found = detector.check(*halved(window, share))
+    assert found["drifted"] == (["carat"] if alarm else [])

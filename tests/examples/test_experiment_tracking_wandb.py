@@ -268,3 +268,26 @@ def test_watch_counts_and_names_who_was_meant(probe):
 
 def test_git_ignores_what_wandb_leaves_behind():
     assert "wandb/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+
+
+# Ein Lauf, wie ihn jemand anderes geschrieben haben kann.
+FOREIGN = """
+import base64, hashlib, pathlib, sys
+from examples.experiment_tracking_wandb import fetch, offline, summary
+
+place, path = pathlib.Path(sys.argv[1]), sys.argv[2]
+(place / "staged").write_bytes(b"fremd")
+digest = base64.b64encode(hashlib.md5(b"fremd").digest()).decode()
+entry = {"path": path, "local_path": str(place / "staged"), "digest": digest}
+artifact = {"name": offline.MODEL_ARTIFACT, "manifest": {"contents": [entry]}}
+summary.logs = lambda folder: [folder]
+summary.records = lambda log: [{"type": "artifact", "artifact": artifact}]
+sys.exit(offline.as_json(lambda: fetch.fetch(place, place / "model")))
+"""
+
+
+@pytest.mark.parametrize("path", ["../draussen", "a/b"])
+def test_foreign_artifact_does_not_leave_its_target(tmp_path, path):
+    with pytest.raises(process.ProcessError, match="einen Pfad statt eines Dateinamens"):
+        process.output([PYTHON, "-c", FOREIGN, tmp_path, path])
+    assert [item.name for item in tmp_path.iterdir()] == ["staged"]

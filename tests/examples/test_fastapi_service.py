@@ -186,3 +186,14 @@ def test_start_without_key_is_refused():
     command = ["python", "-c", "import examples.fastapi_service.protected"]
     with pytest.raises(process.ProcessError, match="PRICE_API_KEY fehlt"):
         process.output(command, env={"PRICE_API_KEY": ""})
+
+
+@pytest.mark.parametrize(("length", "starts"), [(15, False), (16, True)])
+def test_key_has_at_least_sixteen_characters(length, starts):
+    command = ["python", "-c", "import examples.fastapi_service.protected"]
+    env = {"PRICE_API_KEY": "k" * length}
+    if starts:
+        process.output(command, env=env)
+    else:
+        with pytest.raises(process.ProcessError, match="kürzer als 16 Zeichen"):
+            process.output(command, env=env)

@@ -13,6 +13,8 @@ import pytest
 import process
 from azure_ml import SUBSCRIPTION, Azure, AzureError, module
 from contract import free_port, require_environment
+from examples.local_cloud import blobs
+from examples.local_cloud.service import Refusal
 from examples.price_model.schema import EXAMPLE
 
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/price"
@@ -417,3 +419,13 @@ def test_assembled_folder_holds_only_what_is_needed(tmp_path):
     names = json.loads(module("assemble", tmp_path))
     found = [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()]
     assert sorted(names) == sorted(found)
+
+
+@pytest.mark.parametrize("name", ["model/../../draussen", "../draussen"])
+def test_blob_does_not_leave_its_folder(tmp_path, name):
+    store, target = blobs.Blobs(), tmp_path / "models"
+    store.create("c")
+    store._containers["c"][name] = (b"fremd", {})
+    with pytest.raises(Refusal, match="führt aus dem Ordner"):
+        store.copy("c", name.partition("/")[0], target)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -414,3 +414,33 @@ def test_commit_on_an_outdated_parent_is_refused(api, name):
     with pytest.raises(HfHubHTTPError) as refused:
         api.create_commit(name, late, commit_message="Test", parent_commit=parent)
     assert refused.value.response.status_code == 412
+
+
+@pytest.mark.parametrize("wanted", ["../../../draussen", "a/b", "", "a b"])
+def test_name_that_is_a_path_is_refused(hub, api, wanted):
+    endpoint, _ = hub
+    answer = httpx.post(
+        f"{endpoint}/api/repos/create",
+        json={"name": wanted},
+        headers={"Authorization": f"Bearer {api.token}"},
+    )
+    assert answer.status_code == 400 and "Ungültiger Name" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["../a.txt", "a/../../b.txt", "/a.txt", ".git/config"])
+def test_server_refuses_a_file_outside_the_repository(hub, api, name, path):
+    # Am SDK vorbei: Es weist solche Pfade selbst ab und fragt den Server gar nicht.
+    endpoint, _ = hub
+    api.create_repo(name, exist_ok=True)
+    content = base64.b64encode(b"a").decode()
+    rows = [
+        {"key": "header", "value": {"summary": "x"}},
+        {"key": "file", "value": {"path": path, "content": content}},
+    ]
+    answer = httpx.post(
+        f"{endpoint}/api/models/{name}/commit/main",
+        content="\n".join(map(json.dumps, rows)),
+        headers={"Authorization": f"Bearer {api.token}"},
+    )
+    assert answer.status_code == 400, answer.text
+    assert [commit.title for commit in api.list_repo_commits(name)] == ["initial commit"]

@@ -357,3 +357,42 @@ def test_service_waits_for_a_registry_that_is_not_there_yet():
         )
     finally:
         running.stop()
+
+
+# Ohne Server: Hier zählt nur, welche Schritte die Registry zulässt.
+RULES = """
+import sys
+from examples.model_registry import registry as r
+
+registry = r.Registry(f"sqlite:///{sys.argv[1]}/mlflow.db")
+client = registry.client
+client.create_registered_model("price")
+for label in ("1.0.0", "1.1.0"):
+    tags = {"model_version": label, "approval": "granted", "registered_by": "anna"}
+    client.create_model_version("price", sys.argv[1], tags=tags)
+# Nummern sind hier Zahlen; erst der Server macht Text daraus.
+for number in (1, 2, 2):
+    registry.promote(number, "champion", "ben", "2026-03-01T09:00:00", None)
+print(registry.rollback("cora", "zu teuer", "2026-03-01T10:00:00"))
+
+def changed(entry):
+    raise r.UnusableError("Die Dateien sind nicht mehr die registrierten.")
+
+r.load = changed
+try:
+    registry.approve(2, "ben", "geprüft", "2026-03-01T11:00:00")
+except r.UnusableError as error:
+    print(error)
+print(registry.version(2).tags["approval"])
+"""
+
+
+def test_rules_of_the_registry_hold_without_a_server(tmp_path):
+    said = process.output(["python", "-W", "ignore", "-c", RULES, tmp_path]).splitlines()
+    assert said == [
+        # Zweimal dieselbe Version gesetzt: Davor war trotzdem die erste.
+        "(2, '1')",
+        # Freigegeben wird nur, was noch da liegt und noch antwortet wie beim Registrieren.
+        "Die Dateien sind nicht mehr die registrierten.",
+        "withdrawn",
+    ]

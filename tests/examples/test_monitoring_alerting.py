@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -389,3 +391,33 @@ def test_nothing_survives_a_killed_wrapper():
         wrapper.wait(10)
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
+
+
+def test_a_message_that_was_not_written_is_sent_again(tmp_path):
+    # Statt einer Datei ein Ordner: Schreiben scheitert wie auf voller Platte.
+    bound = type("Bound", (webhook.Webhook,), {"file": tmp_path})
+    one = {"status": "firing", "labels": {"alertname": "PriceDrift"}, "annotations": {}}
+    one |= {"startsAt": "2026-01-01T00:00:00Z", "endsAt": "0001-01-01T00:00:00Z"}
+    with ThreadingHTTPServer(("127.0.0.1", 0), bound) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/page"
+        answer = httpx.post(url, json={"alerts": [one]})
+        server.shutdown()
+    # Mit 2xx wäre der Alarm für den Alertmanager zugestellt.
+    assert answer.status_code == 503
+
+
+def test_error_is_told_per_version_and_the_newest_sale_counts(tmp_path):
+    path = tmp_path / "labels.jsonl"
+    rows = [
+        ("2026-01-01T00:00:00+00:00", "1.0.0", 100, 150),
+        ("2026-01-03T00:00:00+00:00", "1.1.0", 100, 110),
+        ("2026-01-02T00:00:00+00:00", "1.0.0", 100, 70),
+    ]
+    names = ("time", "model_version", "price_usd", "sold_usd")
+    lines = [json.dumps(dict(zip(names, row, strict=True))) for row in rows]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    error, _, latest = batch.labels(path, 280)
+    found = {sample.labels["model_version"]: sample.value for sample in error.samples}
+    assert found == {"1.0.0": 40, "1.1.0": 10}
+    assert latest.samples[0].value == batch.seconds("2026-01-03T00:00:00+00:00")

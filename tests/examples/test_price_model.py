@@ -112,3 +112,18 @@ def test_figures_shown_on_pages_are_those_of_this_model(trained):
     figures = json.loads(path.read_text(encoding="utf-8"))
     shown = {name: figures[name] for name in ("model_version", "rows", "mae_usd", "r2")}
     assert shown == {name: trained[1][0][name] for name in shown}, "make figures aufrufen"
+
+
+def test_metadata_is_the_last_to_get_its_name(tmp_path, monkeypatch):
+    replace = Path.replace
+
+    def interrupted(path, target):
+        if Path(target).name == "price_model.onnx":
+            raise OSError("Strom weg")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(OSError, match="Strom weg"):
+        train.save(tmp_path, "neu", train.ModelProto(), {"model_version": "neu"})
+    with pytest.raises(ModelMissingError):
+        load_model(folder=tmp_path)
