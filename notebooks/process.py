@@ -37,6 +37,10 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 GRACE_SECONDS = 5
 # Das sagt der Kernel dem Wächter, bevor er die Pipe schließt; wer stirbt, sagt nichts mehr.
 STOP = b"stop"
+# Schulen stellen oft einen Proxy ein; was auf diesem Rechner läuft, liegt nicht dahinter.
+for _name in ("no_proxy", "NO_PROXY"):
+    _kept = [host for host in os.environ.get(_name, "").split(",") if host]
+    os.environ[_name] = ",".join(dict.fromkeys([*_kept, "127.0.0.1", "localhost"]))
 
 
 class ProcessError(RuntimeError):

@@ -6,6 +6,7 @@ Braucht nur die Standardbibliothek und läuft auf Linux, macOS und Windows.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -94,7 +95,12 @@ def install_chapter(slug: str) -> None:
         ENVIRONMENTS.unlink()  # eine weitergegebene Fassung ohne Lösungen
     environment = ENVIRONMENTS / slug
     venv.create(environment, with_pip=False, clear=True)
-    fill(environment, [ROOT / "examples" / slug / "requirements.txt"], f"des Kapitels {slug}")
+    try:
+        fill(environment, [ROOT / "examples" / slug / "requirements.txt"], f"des Kapitels {slug}")
+    except BaseException:
+        # Eine halbe Umgebung sähe für die Notebooks aus wie eine ganze.
+        shutil.rmtree(environment, ignore_errors=True)
+        raise
     python = environment / SCRIPTS / "python"
     if subprocess.run([python, "-c", "import ipykernel"], capture_output=True).returncode == 0:
         # Alle Kernel an einer Stelle; JUPYTER_PATH zeigt im Makefile dorthin.

@@ -31,7 +31,7 @@ class LogError(ValueError):
 
 
 def rows(path: Path) -> Iterator[dict]:
-    """Liest die Zeilen einer Datei; eine halbe am Ende gilt als nicht geschrieben."""
+    """Liest die Zeilen einer Datei; eine unlesbare gilt als nicht geschrieben."""
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if line.strip():
             try:

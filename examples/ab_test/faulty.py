@@ -2,10 +2,9 @@
 
 Starten: python -m uvicorn examples.ab_test.faulty:app --port 8223
 FAULT_ERRORS ist der Anteil der Fragen, auf die er mit 500 antwortet; welche das sind, hängt nur
-an der Kennung der Anfrage. FAULT_SECONDS macht ihn langsam, FAULT_FACTOR ändert jeden Preis.
+an der Kennung der Anfrage.
 """
 
-import asyncio
 import os
 
 from starlette.datastructures import Headers
@@ -13,11 +12,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from examples.ab_test.assignment import bucket
 from examples.fastapi_service.app import app
-from examples.price_model.predict import PriceModel
 
 ERRORS = float(os.environ.get("FAULT_ERRORS", "0"))
-SECONDS = float(os.environ.get("FAULT_SECONDS", "0"))
-FACTOR = float(os.environ.get("FAULT_FACTOR", "1"))
 
 
 class Faulty:
@@ -27,19 +23,13 @@ class Faulty:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Wartet, scheitert oder reicht durch."""
+        """Scheitert oder reicht durch."""
         if scope["type"] != "http" or scope["path"] != "/predict":
             return await self.app(scope, receive, send)
-        await asyncio.sleep(SECONDS)
         if bucket(Headers(scope=scope).get("x-request-id", ""), "faults") < ERRORS:
             await send({"type": "http.response.start", "status": 500, "headers": []})
             return await send({"type": "http.response.body", "body": b"Internal Server Error"})
         await self.app(scope, receive, send)
 
 
-if FACTOR != 1:
-    unchanged = PriceModel.predict
-    PriceModel.predict = lambda self, stones: [
-        round(price * FACTOR, 2) for price in unchanged(self, stones)
-    ]
 app.add_middleware(Faulty)

@@ -1,14 +1,19 @@
 """Angaben auf der Befehlszeile lesen; was nicht passt, wird mit einem deutschen Satz abgelehnt."""
 
 import argparse
+from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 
 def address(text: str) -> str:
     """Liest die Adresse eines Dienstes."""
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # der Port ist keine Zahl bis 65535; httpx meldete das erst beim Fragen
+        good = False
+    if not good:
         raise argparse.ArgumentTypeError(f"{text!r} ist keine Adresse wie http://127.0.0.1:8222.")
     return text.rstrip("/")
 
@@ -33,8 +38,8 @@ def moment(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def above_zero(kind: type) -> type:
-    """Liest eine Zahl über null."""
+def above_zero(kind: type) -> Callable[[str], float]:
+    """Gibt die Funktion zurück, die eine Zahl über null liest."""
 
     def read(text: str) -> float:
         try:

@@ -89,7 +89,8 @@ class Answer:
             if all(usable(stone["price_usd"]) for stone in stones):
                 self.prices = [stone["price_usd"] for stone in stones]
                 self.version = str(stones[0]["model_version"]) if stones else None
-        except (ValueError, KeyError, TypeError):
+        # Auch eine Zahl mit 400 Stellen und 100 000 Klammern sind nur eine gescheiterte Antwort.
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             pass
 
     @property

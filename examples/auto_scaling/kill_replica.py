@@ -80,6 +80,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4, help="so lange danach noch Last")
     parser.add_argument("--attempts", type=int, default=1, help="Versuche je Frage")
     options = parser.parse_args()
+    if options.attempts < 1:
+        parser.error("Versuche zählen ab eins.")
     port = urlsplit(options.url).port
     if not replicas(port):
         sys.exit("Auf diesem Port läuft kein Dienst von Ray Serve.")

@@ -10,11 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+from examples.auto_scaling.ray_service import AUTOSCALING, REPLICA_CPUS
 from examples.auto_scaling.simulate import limited, wanted
 from examples.load_balancing.load import run, summary
 
-# Wie im Dienst: zwei Anfragen je Replikat, ein Fünftel Kern, höchstens vier Replikate.
-TARGET, REPLICA_CPUS, MAXIMUM = 2, 0.2, 4
+TARGET, MAXIMUM = AUTOSCALING["target_ongoing_requests"], AUTOSCALING["max_replicas"]
 CPU_TARGET_PERCENT = 60
 SEGMENT_SECONDS = 3
 LIMIT_SECONDS = 50

@@ -56,6 +56,8 @@ def read(path: Path) -> list[dict]:
         ]
     except FileNotFoundError:
         raise TraceError(f"Die Spur {path.name} gibt es nicht.") from None
+    except OSError:
+        raise TraceError(f"Die Spur {path.name} lässt sich nicht lesen.") from None
     except (ValueError, KeyError, TypeError, IndexError):
         raise TraceError(f"{path.name} ist keine Spur von examples.auto_scaling.record.") from None
 
@@ -153,6 +155,8 @@ def fit(trace: list[dict], load_seconds: float) -> dict:
     if peak == trace[0]["desired"] or trace[-1]["desired"] == peak:
         raise TraceError("Die Spur enthält keinen Lauf hinauf und wieder hinunter.")
     full = [line for line in trace if line["replicas"] == line["ready"] == peak]
+    if not full:
+        raise TraceError("In der Spur waren nie alle Replikate bereit.")
     busy = sorted(line["utilization"] * line["replicas"] for line in full)
     demand = busy[int(len(busy) * 0.75)]
     seconds = math.ceil(trace[-1]["time"]) + 1

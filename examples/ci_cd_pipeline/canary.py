@@ -14,6 +14,7 @@ import time
 import httpx
 
 from examples.ab_test.guardrail import Limits
+from examples.ab_test.options import address
 
 
 class CanaryError(RuntimeError):
@@ -72,7 +73,7 @@ def stop(*_: object) -> None:
 def main() -> int:
     """Durchläuft die Stufen; mit 100 % bleibt der Kandidat im Dienst."""
     parser = argparse.ArgumentParser(description="Den Anteil stufenweise erhöhen.")
-    parser.add_argument("--router", help="Adresse des Routers", required=True)
+    parser.add_argument("--router", type=address, help="Adresse des Routers", required=True)
     parser.add_argument("--steps", type=fraction, nargs="+", default=[0.25, 1.0])
     # Weniger wären nie rot: Erst ab dieser Zahl urteilt der Router.
     enough = Limits.min_requests

@@ -8,6 +8,7 @@ Aufruf: python -m examples.ci_cd_pipeline.deploy STATE staging --url URL --relea
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -113,6 +114,8 @@ def main() -> int:
         return 0
     if not options.url:
         parser.error("--url fehlt: Ohne Antwort gilt nichts als ausgerollt.")
+    # Auch ein Abbruch durch die Plattform nimmt zurück, was noch nicht geantwortet hat.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         wanted = wanted_state(options)
         deploy(file, wanted, options.url.rstrip("/"), options.timeout)

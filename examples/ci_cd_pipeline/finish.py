@@ -10,22 +10,26 @@ from pathlib import Path
 
 import httpx
 
+from examples.ab_test.options import address
 from examples.ci_cd_pipeline.canary import split
 
 
 def crown(folder: Path) -> None:
     """Legt den Kandidaten an die Stelle des Champions; der alte bleibt als `previous`."""
-    previous = folder / "previous"
+    previous, fresh = folder / "previous", folder / "champion.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    # Erst die ganze Kopie: Auf voller Platte bleibt der alte Champion, wo er ist.
+    shutil.copytree(folder / "candidate", fresh)
     shutil.rmtree(previous, ignore_errors=True)
     (folder / "champion").replace(previous)
-    shutil.copytree(folder / "candidate", folder / "champion")
+    fresh.replace(folder / "champion")
 
 
 def main() -> int:
     """Nimmt den Verkehr vom Platz des Kandidaten, räumt ihn und rückt den Champion nach."""
     parser = argparse.ArgumentParser(description="Den Wechsel abschließen.")
     parser.add_argument("folder", type=Path, help="Ordner des Laufs")
-    parser.add_argument("--router", required=True)
+    parser.add_argument("--router", type=address, required=True)
     options = parser.parse_args()
     try:
         with httpx.Client(base_url=options.router, timeout=10, trust_env=False) as client:
@@ -36,7 +40,8 @@ def main() -> int:
         print("Der Router antwortet nicht; der Anteil steht noch.", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"Der Champion ließ sich nicht ablösen: {error.strerror}.", file=sys.stderr)
+        reason = error.strerror or "nicht alle Dateien ließen sich kopieren"
+        print(f"Der Champion ließ sich nicht ablösen: {reason}.", file=sys.stderr)
         return 1
     print("Produktion beantwortet alle Fragen.")
     return 0

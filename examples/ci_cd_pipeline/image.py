@@ -108,7 +108,7 @@ def digest(tag: str) -> str:
         accepted = [("Accept", kind) for kind in MANIFESTS]
         response = httpx.get(url, headers=accepted, timeout=10, trust_env=False)
         response.raise_for_status()
-    except httpx.HTTPError:
+    except (httpx.HTTPError, httpx.InvalidURL):
         raise ReleaseError(f"Die Registry kennt {tag} nicht oder antwortet nicht.") from None
     computed = f"sha256:{hashlib.sha256(response.content).hexdigest()}"
     if response.headers.get("Docker-Content-Digest", computed) != computed:

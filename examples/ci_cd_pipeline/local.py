@@ -66,7 +66,11 @@ def lint(workflows: list[str]) -> int:
     """Lässt beide Prüfprogramme laufen; eines, das etwas findet, genügt für Rot."""
     said = called("actionlint", "-oneline", *workflows).stdout
     errors = [brief(line) for line in said.splitlines()]
-    risks = {found["ident"] for found in json.loads(called("zizmor", *ZIZMOR, *workflows).stdout)}
+    try:
+        report = json.loads(called("zizmor", *ZIZMOR, *workflows).stdout)
+    except ValueError:  # bei kaputtem YAML bricht zizmor ab und schreibt nichts
+        report = [{"ident": "nicht geprüft: kein lesbarer Workflow"}]
+    risks = {found["ident"] for found in report}
     for name, found in (("actionlint", errors), ("zizmor", sorted(risks))):
         print(f"{name}: {'findet nichts' if not found else ''}".rstrip())
         for line in found:

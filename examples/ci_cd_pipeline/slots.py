@@ -28,9 +28,9 @@ RUN = [
 
 def command(name: str, port: int, wanted: dict) -> tuple[list[str], dict]:
     """Der Befehl, der `wanted` auf einem Platz laufen lässt, und seine Umgebung."""
+    if not all(isinstance(value, str) and "\0" not in value for value in wanted.values()):
+        raise TypeError("Alle Angaben zu einem Platz sind Texte.")
     if "image" in wanted:
-        if not isinstance(wanted["image"], str):
-            raise TypeError("Die Adresse eines Images ist ein Text.")
         publish = ["--name", f"{PREFIX}-{name}", "--publish", f"127.0.0.1:{port}:8000"]
         return [*RUN, *publish, wanted["image"]], {}
     app = wanted.get("app", APP)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from examples.ab_test.options import address
 from examples.price_model.predict import ModelMissingError, load_model
 from examples.price_model.schema import EXAMPLE, parse
 
@@ -38,11 +39,11 @@ def problems(url: str, model: Path) -> list[str]:
 def main() -> int:
     """Prüft und nennt, was nicht stimmt."""
     parser = argparse.ArgumentParser(description="Rauchtest gegen den laufenden Dienst.")
-    parser.add_argument("url")
+    parser.add_argument("url", type=address)
     parser.add_argument("--model", type=Path, required=True, help="Ordner des erwarteten Modells")
     options = parser.parse_args()
     try:
-        found = problems(options.url.rstrip("/"), options.model)
+        found = problems(options.url, options.model)
     except (httpx.HTTPError, ModelMissingError, ValueError, KeyError) as error:
         found = [f"keine brauchbare Antwort ({type(error).__name__})"]
     if found:

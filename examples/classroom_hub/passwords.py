@@ -18,7 +18,11 @@ def class_list() -> list[str]:
     path = Path(os.environ.get("CLASSROOM_USERS", ""))
     if not path.is_file():
         sys.exit("CLASSROOM_USERS muss eine Datei nennen, mit einem Namen je Zeile.")
-    names = path.read_text(encoding="utf-8").split()
+    try:
+        # „-sig“: Editoren unter Windows setzen eine Marke davor.
+        names = path.read_text(encoding="utf-8-sig").split()
+    except UnicodeDecodeError:
+        sys.exit(f"{path.name} ist kein Text in UTF-8. Abhilfe: im Editor als UTF-8 speichern.")
     for name in names:
         if not NAME.fullmatch(name) or names.count(name) > 1:
             sys.exit(f"{path.name}: {name!r} ist doppelt oder nicht nur aus a–z und 0–9.")

@@ -13,7 +13,10 @@ from examples.classroom_hub import passwords
 
 def docker(*words: str) -> list[str]:
     """Ruft `docker` auf und gibt die Zeilen seiner Ausgabe zurück."""
-    done = subprocess.run(["docker", *words], capture_output=True, encoding="utf-8")
+    try:
+        done = subprocess.run(["docker", *words], capture_output=True, encoding="utf-8")
+    except FileNotFoundError:
+        sys.exit("Docker ist nicht installiert.")
     if done.returncode:
         sys.exit(done.stderr.strip())
     return done.stdout.split()

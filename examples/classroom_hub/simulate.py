@@ -209,7 +209,11 @@ async def attend(person: Person, chapter: str, pause: float) -> dict:
     except (httpx.HTTPError, OSError) as error:
         row["failure"] = f"{type(error).__name__}: {error}"
     finally:
-        await person.leave()
+        try:
+            await person.leave()
+        except (httpx.HTTPError, OSError, ValueError, KeyError) as error:
+            # Was einem beim Gehen misslingt, kostet nicht die Ergebnisse aller anderen.
+            row["failure"] = row["failure"] or f"Gehen: {type(error).__name__}: {error}"
     return row
 
 

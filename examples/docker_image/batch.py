@@ -141,9 +141,9 @@ def explain(error: OSError, source: Path, target: Path) -> str:
         errno.ENOSPC: f"Kein Platz mehr auf dem Datenträger von {target.name}.",
         errno.EROFS: f"Der Ordner von {target.name} ist schreibgeschützt.",
         errno.EACCES: "Der Zugriff ist verweigert.",
-        errno.ENOENT: f"{source.name} fehlt."
-        if not source.exists()
-        else f"Der Ordner von {target.name} fehlt.",
+        errno.ENOENT: f"Der Ordner von {target.name} fehlt."
+        if os.path.exists(source)  # anders als `Path.exists` nie mit einer Ausnahme
+        else f"{source.name} fehlt.",
     }
     reason = reasons.get(error.errno, f"Lesen oder Schreiben ist gescheitert: {error.strerror}.")
     return f"{reason} Es wurde nichts geschrieben."

@@ -17,4 +17,7 @@ def command(tag: str = TAG, *options: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(subprocess.run(command(*sys.argv[1:]), cwd=ROOT).returncode)
+    try:
+        sys.exit(subprocess.run(command(*sys.argv[1:]), cwd=ROOT).returncode)
+    except FileNotFoundError:
+        sys.exit("Docker ist nicht installiert.")

@@ -66,8 +66,10 @@ def stop_while_working(image: str, port: int, *command: str) -> dict[str, int | 
     """
     delay = f"PRICE_DELAY_SECONDS={DELAY_SECONDS}"
     publish = f"127.0.0.1:{port}:8000"
-    name = docker("run", "--detach", "--env", delay, "--publish", publish, image, *command)
+    # Nicht `run`: Ist der Port belegt, bliebe ein Container liegen, dessen Namen niemand kennt.
+    name = docker("create", "--env", delay, "--publish", publish, image, *command)
     try:
+        docker("start", name)
         outcome: dict[str, int | str] = {}
         # Dieselbe Verbindung: Der Dienst hat sie schon angenommen, die Frage liegt sofort vor.
         running = ready(port)

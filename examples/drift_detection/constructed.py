@@ -156,12 +156,13 @@ def main() -> int:
     try:
         load_metadata()
         reference, operation = map(estimated, halves())
-        deliveries = {name: drift(operation, SEED) for name, drift in DRIFTS.items()}
-        if options.folder is not None:
-            export(options.folder, {"reference": reference} | deliveries)
-    except ModelMissingError as error:
+    except (ModelMissingError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+    deliveries = {name: drift(operation, SEED) for name, drift in DRIFTS.items()}
+    try:
+        if options.folder is not None:
+            export(options.folder, {"reference": reference} | deliveries)
     except OSError:
         print(f"Nach {options.folder.name} lässt sich nicht schreiben.", file=sys.stderr)
         return 1

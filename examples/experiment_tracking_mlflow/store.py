@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from examples.experiment_tracking_mlflow import tracking
-from examples.price_model.predict import ARTIFACTS, load_metadata
+from examples.price_model.predict import ARTIFACTS, ModelMissingError, load_metadata
 from examples.price_model.schema import REASONS, InvalidStoneError, parse
 
 EXPERIMENT = "price_store"
@@ -24,6 +24,7 @@ def local(folder: Path) -> str:
 
 def save(pipeline: Pipeline, folder: Path) -> list[str]:
     """Legt das Modell in einem eigenen Lauf ab; gibt die Namen der Dateien zurück."""
+    folder = folder.resolve()  # MLflow verlangt für Artefakte einen ganzen Pfad
     mlflow.set_tracking_uri(local(folder))
     folder.mkdir(parents=True, exist_ok=True)
     with tracking.readable_errors():
@@ -72,13 +73,14 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         if arguments.command == "save":
+            load_metadata()  # nennt die Abhilfe, wenn das Modell fehlt
             print(*save(joblib.load(ARTIFACTS / "price_model.joblib"), arguments.folder))
             return 0
         if arguments.run_id:
             loaded = tracking.load_model(arguments.server, arguments.run_id)
         else:
             loaded = load(Path(arguments.server))
-    except (tracking.TrackingError, OSError) as error:
+    except (tracking.TrackingError, ModelMissingError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     for line in [arguments.question] if arguments.question else sys.stdin:

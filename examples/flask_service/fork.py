@@ -6,6 +6,7 @@ Aufruf: python -m examples.flask_service.fork
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 
 # Vor dem Import von scikit-learn: mit nur einem Thread gäbe es nichts zu verlieren.
@@ -15,7 +16,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np
 import onnxruntime
 
-from examples.price_model.predict import ARTIFACTS, load_model
+from examples.price_model.predict import ARTIFACTS, ModelMissingError, load_model
 from examples.price_model.schema import CATEGORIES, EXAMPLE, Stone
 
 SECONDS = 3
@@ -51,7 +52,10 @@ def parallel_session() -> Callable[[], object]:
 
 def main() -> None:
     """Lädt erst im Vater und fragt dann im Kind; zeigt je Fall das Ergebnis als JSON."""
-    onnx, sklearn = load_model("onnx"), load_model("sklearn")
+    try:
+        onnx, sklearn = load_model("onnx"), load_model("sklearn")
+    except ModelMissingError as error:
+        sys.exit(str(error))
     found = {"ONNX, ein Thread": ask_in_child(lambda: onnx.predict(STONES))}
     found["ONNX, eigene Threads"] = ask_in_child(parallel_session())
     found["scikit-learn"] = ask_in_child(lambda: sklearn.predict(STONES))

@@ -44,6 +44,8 @@ def service(port: int) -> dict[str, int]:
     family = [process for process in psutil.process_iter() if listens(process, port)]
     used = [process.memory_full_info() for process in family]
     workers = [process for process in family if process.parent() in family]
+    if not workers:
+        sys.exit(f"Auf Port {port} läuft kein Dienst mit Workerprozessen.")
     return {
         "private": round(statistics.median(map(private_mb, workers))),
         "resident": round(sum(memory.rss for memory in used) / 1e6),
@@ -60,4 +62,10 @@ def listens(process: psutil.Process, port: int) -> bool:
 
 
 if __name__ == "__main__":
-    print(json.dumps(parts() if sys.argv[1] == "parts" else service(int(sys.argv[1]))))
+    match sys.argv[1:]:
+        case ["parts"]:
+            print(json.dumps(parts()))
+        case [port] if port.isdecimal():
+            print(json.dumps(service(int(port))))
+        case _:
+            sys.exit("Aufruf: python -m examples.flask_service.memory parts | PORT")

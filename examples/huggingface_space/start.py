@@ -8,7 +8,7 @@ import sys
 
 import uvicorn
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 
 def fetch_model() -> str:
@@ -18,6 +18,8 @@ def fetch_model() -> str:
         sys.exit("Es fehlt die Variable MODEL_REPO.")
     try:
         return snapshot_download(repository, revision=os.environ.get("MODEL_REVISION"))
+    except RevisionNotFoundError:
+        sys.exit(f"Diesen Stand kennt {repository} nicht: MODEL_REVISION prüfen.")
     except RepositoryNotFoundError:
         sys.exit(f"Kein Zugang zu {repository}: Fehlt das Secret HF_TOKEN?")
 

@@ -86,6 +86,7 @@ def run_under_load(
                 if until:
                     wait_until(lambda: until in logs(namespace), f"Im Log stand nie: {until}")
                 time.sleep(seconds)
+            early = load.poll() is not None
             # `communicate` schließt die Eingabe; daran endet die Last.
             said, complaint = load.communicate(timeout=LIMIT_SECONDS)
         except subprocess.TimeoutExpired:
@@ -94,6 +95,11 @@ def run_under_load(
             load.kill()
     if load.returncode:
         raise ClusterError(f"Der Lastgenerator ist gescheitert: {complaint.strip()}")
+    if early:
+        raise ClusterError(
+            f"Die Last endet nach {LIMIT_SECONDS} s, der Eingriff dauerte länger: "
+            "Was danach geschah, ist nicht gezählt."
+        )
     return json.loads(said)
 
 

@@ -74,7 +74,10 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 def settle(folder: Path) -> None:
     """Wartet, bis jedes Backend selbst bereit ist und HAProxy das auch weiß."""
-    workers = json.loads((folder / "workers.json").read_text(encoding="utf-8"))
+    try:
+        workers = json.loads((folder / "workers.json").read_text(encoding="utf-8"))
+    except OSError:
+        raise AdminError(f"In {folder.name} läuft kein Verbund.") from None
     for name, worker in workers.items():
         wait_until(lambda url=worker["ready"]: ask_status(url) == 200, f"{name} antwortet")
         wait(folder, name, "UP")

@@ -38,6 +38,14 @@ class ClusterError(RuntimeError):
     """Der Verbund ließ sich nicht starten oder ist zerbrochen."""
 
 
+def chosen(variable: str, default: int) -> int:
+    """Liest einen Port aus der Umgebung."""
+    text = os.environ.get(variable, str(default))
+    if not (text.isdecimal() and 0 < int(text) < 65536):
+        raise ClusterError(f"{variable}={text} ist kein Port von 1 bis 65535.")
+    return int(text)
+
+
 class Cluster:
     """Startet die Prozesse, ersetzt gestorbene und beendet alle; ein Kontextmanager."""
 
@@ -48,7 +56,7 @@ class Cluster:
         self.command, self.ready, self.workers_only = command, ready, workers_only
         # Die Vorgaben sind dieselben wie in der Konfiguration von HAProxy.
         self.ports = {
-            f"s{n}": int(os.environ.get(f"PORT_{n}", port))
+            f"s{n}": chosen(f"PORT_{n}", port)
             for n, port in enumerate(FIRST_PORTS[config], start=1)
         }
         self.settings: dict[str, dict[str, str]] = {name: {} for name in self.ports}

@@ -145,17 +145,6 @@ def summary(answers: list[tuple[float, float, str, str]]) -> dict:
     }
 
 
-def timeline(answers: list[tuple[float, float, str, str]]) -> list[dict]:
-    """Fasst je Sekunde zusammen, wie viele Fragen beantwortet wurden und scheiterten."""
-    seconds: dict[int, Counter] = {}
-    for when, _, result, _ in answers:
-        seconds.setdefault(int(when), Counter())["answered" if result == "200" else "failed"] += 1
-    return [
-        {"second": second, "answered": counted["answered"], "failed": counted["failed"]}
-        for second, counted in sorted(seconds.items())
-    ]
-
-
 def positive(text: str) -> float:
     """Liest eine Zahl über null."""
     try:
@@ -181,8 +170,9 @@ def main() -> None:
     parser.add_argument("--max-requests", type=int, default=100_000, help="höchstens so viele")
     parser.add_argument("--new-connections", action="store_true", help="je Frage eine Verbindung")
     parser.add_argument("--timeout", type=positive, default=5, help="Geduld je Frage in Sekunden")
-    parser.add_argument("--timeline", action="store_true", help="zusätzlich je Sekunde")
     options = parser.parse_args()
+    if options.clients < 1:
+        parser.error("Clients zählen ab eins.")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     answers = run(
@@ -195,8 +185,7 @@ def main() -> None:
         options.timeout,
         stop,
     )
-    result = summary(answers) | ({"timeline": timeline(answers)} if options.timeline else {})
-    print(json.dumps(result, ensure_ascii=False))
+    print(json.dumps(summary(answers), ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Viele Load Balancer mit veralteter Sicht: was ein einzelner HAProxy nicht zeigen kann.
+"""Viele Load Balancer mit veralteter Sicht: was ein einzelnes HAProxy nicht zeigen kann.
 
 Aufruf: python -m examples.load_balancing.simulate [--policies NAME …] [--ages 0 1 …]
 """

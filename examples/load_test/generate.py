@@ -236,6 +236,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         parser.error(f"{options.url!r} ist keine Adresse wie http://127.0.0.1:8241.")
     if min(options.clients, options.connections, options.requests) < 1:
         parser.error("Clients, Verbindungen und Anfragen zählen ab eins.")
+    # Vor dem Lauf: Danach wäre die ganze Messung verloren.
+    if options.out and not options.out.parent.is_dir():
+        parser.error(f"Den Ordner für {options.out.name} gibt es nicht.")
     try:
         questions = options.questions.read_bytes() if options.questions else None
     except OSError:

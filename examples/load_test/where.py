@@ -10,13 +10,14 @@ import cProfile
 import json
 import math
 import pstats
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from examples.fastapi_service.app import Price, app
-from examples.price_model.predict import load_model
+from examples.price_model.predict import ModelMissingError, load_model
 from examples.price_model.schema import EXAMPLE, QUESTION
 
 BODY = json.dumps(EXAMPLE).encode()
@@ -128,10 +129,13 @@ def main() -> None:
     rounds = options.rounds or ROUNDS[options.engine]
     if rounds < 1:
         parser.error("Gebraucht wird mindestens eine Anfrage.")
-    if options.profile:
-        print(json.dumps(profile(options.engine, rounds)))
-        return
-    parts = asyncio.run(layers(options.engine, rounds))
+    try:
+        if options.profile:
+            print(json.dumps(profile(options.engine, rounds)))
+            return
+        parts = asyncio.run(layers(options.engine, rounds))
+    except ModelMissingError as error:
+        sys.exit(str(error))
     print(json.dumps({name: round(1e6 * seconds) for name, seconds in parts.items()}))
 
 

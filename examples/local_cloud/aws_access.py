@@ -177,7 +177,7 @@ def unknown_key(service: str) -> Refusal:
 
 
 def check_signature(request: Request, address: str, credentials: Credentials) -> None:
-    """Rechnet die Signatur nach; passt sie nicht, so ist das Geheimnis falsch."""
+    """Rechnet die Signatur nach; passt sie nicht, so ist der geheime Schlüssel falsch."""
     scope = SCOPE.match(request.headers["authorization"])
     url = address + quote(request.path, safe="/~")
     if request.query:

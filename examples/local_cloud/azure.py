@@ -333,10 +333,11 @@ class Azure(Resources):
 
     def _asked(self, request: Request) -> tuple[str, dict]:
         end = f"/onlineendpoints/{request.args['endpoint']}".lower()
-        key = next((key for key in self._resources if key.endswith(end)), "")
-        if not key:
+        with self._lock:  # daneben kann ein Deployment entstehen oder verschwinden
+            key = next((key for key in self._resources if key.endswith(end)), "")
+            endpoint = self._resources.get(key)
+        if endpoint is None:
             raise refusal("no_endpoint")
-        endpoint = self._resources[key]
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if endpoint["properties"].get("authMode", "Key").lower() == "aadtoken":
             action = f"{PROVIDER}/workspaces/onlineEndpoints/score/action"

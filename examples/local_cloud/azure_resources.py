@@ -71,7 +71,7 @@ class Resources(App):
         self._workspace(request, "price")
         found = [
             {name: item.get(name) for name in ("id", "name", "type", "location")}
-            for item in self._resources.values()
+            for item in list(self._resources.values())
             if item["tracked"]
         ]
         return {"value": sorted(found, key=lambda item: item["id"])}
@@ -188,7 +188,7 @@ class Resources(App):
         start = request.path.lower() + "/"
         found = [
             item
-            for key, item in self._resources.items()
+            for key, item in list(self._resources.items())
             if key.startswith(start) and "/" not in key[len(start) :]
         ]
         return {"value": found}

@@ -28,9 +28,6 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 from xml.sax.saxutils import escape
 
-# Für Schlüssel, die moto selbst anlegt; mit den echten hat das nichts zu tun.
-os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "false")
-
 from moto.backends import get_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.sagemaker.models import FakeEndpoint

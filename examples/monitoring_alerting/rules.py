@@ -39,7 +39,7 @@ def read(path: Path) -> str:
 
 
 def shorten(text: str, speed: float) -> str:
-    """Teilt jede Dauer durch `speed`; Kommentare, Namen und Schwellen bleiben, wie sie sind."""
+    """Teilt jede Dauer durch `speed`, auch in Kommentaren; Namen und Schwellen bleiben."""
     if speed <= 0:
         raise RuleError("Der Zeitfaktor muss größer als 0 sein.")
     code = "\n".join(line.split(" #")[0] for line in text.splitlines())
@@ -69,7 +69,11 @@ def problems(text: str, runbooks: str) -> list[str]:
     anchors = {line[3:].strip().lower() for line in runbooks.splitlines() if line[:3] == "## "}
     found = []
     for rule in alerts(text):
-        name, labels, notes = rule["alert"], rule.get("labels", {}), rule.get("annotations", {})
+        name, expression = rule["alert"], str(rule.get("expr", ""))
+        # Ein Schlüssel ohne Wert ist in YAML kein leerer Eintrag, sondern nichts.
+        labels, notes = rule.get("labels") or {}, rule.get("annotations") or {}
+        if not expression:
+            found.append(f"{name}: Der Ausdruck fehlt.")
         if labels.get("severity") not in SEVERITIES:
             found.append(f"{name}: severity muss page oder ticket sein.")
         for label in ("owner", "service"):
@@ -77,12 +81,12 @@ def problems(text: str, runbooks: str) -> list[str]:
                 found.append(f"{name}: Das Label {label} fehlt.")
         if not notes.get("summary"):
             found.append(f"{name}: Die Zusammenfassung fehlt.")
-        if notes.get("runbook_url", "").partition("#")[2] not in anchors:
+        if str(notes.get("runbook_url")).partition("#")[2] not in anchors:
             found.append(f"{name}: Das Runbook fehlt oder der Link führt ins Leere.")
         if labels.get("severity") == "page":
-            if not any(symptom in rule["expr"] for symptom in SYMPTOMS):
+            if not any(symptom in expression for symptom in SYMPTOMS):
                 found.append(f"{name}: Geweckt wird nur wegen eines Symptoms.")
-            if "for" not in rule and " and " not in " ".join(rule["expr"].split()):
+            if "for" not in rule and " and " not in " ".join(expression.split()):
                 found.append(
                     f"{name}: Ein Ausreißer weckt jemanden; `for` oder zwei Fenster fehlen."
                 )

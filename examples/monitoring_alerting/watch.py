@@ -94,6 +94,8 @@ def main() -> int:
                 return 0
         except httpx.HTTPError as error:
             problem = f"Niemand antwortet: {type(error).__name__}."
+        except ValueError:  # Prometheus antwortet beim Hochfahren mit Text statt JSON
+            problem = "Die Antwort ist kein JSON."
         time.sleep(0.2)
     print(f"Nach {options.timeout:g} s nicht eingetreten. {problem}", file=sys.stderr)
     return 1

@@ -5,9 +5,10 @@ Aufruf: python -m examples.onnx_model.latency
 
 import json
 import statistics
+import sys
 import time
 
-from examples.price_model.predict import load_model
+from examples.price_model.predict import ModelMissingError, load_model
 from examples.price_model.schema import EXAMPLE, MAX_BATCH, Stone
 
 REPEATS = 200
@@ -31,4 +32,7 @@ def measure(engine: str) -> dict[int, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({engine: measure(engine) for engine in ("onnx", "sklearn")}))
+    try:
+        print(json.dumps({engine: measure(engine) for engine in ("onnx", "sklearn")}))
+    except ModelMissingError as error:
+        sys.exit(str(error))

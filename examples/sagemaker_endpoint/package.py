@@ -5,6 +5,7 @@ Aufruf: `python -m examples.sagemaker_endpoint.package service|handlers ZIEL.tar
 """
 
 import gzip
+import io
 import sys
 import tarfile
 from pathlib import Path
@@ -40,13 +41,20 @@ def pack(kind: str, target: Path) -> list[str]:
     """Schreibt das Archiv und gibt die Namen darin zurück; zweimal gepackt ist es gleich."""
     load_metadata()
     # Zeit und Besitzer blieben sonst im Archiv, und jedes Packen ergäbe ein neues Modell.
+    buffer = io.BytesIO()
     with (
-        target.open("wb") as file,
-        gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0) as zipped,
+        gzip.GzipFile(fileobj=buffer, mode="wb", filename="", mtime=0) as zipped,
         tarfile.open(fileobj=zipped, mode="w") as archive,
     ):
         for path in CONTENT[kind]:
             archive.add(path, place(path), filter=anonymous)
+    # Erst das fertige Archiv: Fehlt eine Datei, bleibt das vorige liegen.
+    partial = target.with_name(f"{target.name}.part")
+    try:
+        partial.write_bytes(buffer.getvalue())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
     return [place(path) for path in CONTENT[kind]]
 
 

@@ -5,6 +5,7 @@ Aufruf: python -m examples.service_logging.cost
 
 import asyncio
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -42,8 +43,12 @@ async def measure(folder: Path) -> dict[str, float]:
     """Misst abwechselnd mit und ohne Log; das Kleinste ist am wenigsten gestört."""
     handler = configure(folder, "INFO")
     async with app.router.lifespan_context(app):
-        while app.state.model is None:
+        for _ in range(1200):
+            if app.state.model is not None:
+                break
             await asyncio.sleep(0.05)
+        else:
+            sys.exit(app.state.waiting_for)
         layers = {"logged": RequestLog(app), "plain": app}
         seconds = {name: [] for name in layers}
         for _ in range(ROUNDS):

@@ -4,6 +4,7 @@ Aufruf: python -m examples.service_logging.spans
 """
 
 import json
+import sys
 import time
 
 from fastapi.testclient import TestClient
@@ -26,8 +27,13 @@ def main() -> None:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
     with TestClient(app) as client:
-        while client.get("/health/ready").status_code != 200:
+        for _ in range(1200):
+            ready = client.get("/health/ready")
+            if ready.status_code == 200:
+                break
             time.sleep(0.05)
+        else:
+            sys.exit(ready.json()["detail"][0]["reason"])
         exporter.clear()
         client.post("/predict?customer=Mustermann", json=EXAMPLE, headers=HEADERS)
     spans = exporter.get_finished_spans()

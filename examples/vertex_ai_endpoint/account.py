@@ -39,17 +39,25 @@ def session() -> AuthorizedSession:
     return AuthorizedSession(google.auth.default(SCOPES)[0])
 
 
+def answer(method: str, url: str, **content: object) -> dict:
+    """Was Google auf einen Aufruf antwortet; eine Absage wird zu `CloudError`."""
+    response = session().request(method, url, **content)
+    body = response.json() if response.content else {}
+    if not response.ok:
+        raise CloudError(body.get("error", {}).get("message", response.reason))
+    return body
+
+
 def call(method: str, service: str, path: str, **content: object) -> dict:
     """Ein Aufruf eines Dienstes; Vorgänge, die dauern, wartet er ab."""
     url = LOCAL or f"https://{service}.googleapis.com"
-    answer = session().request(method, url + path, **content)
-    body = answer.json() if answer.content else {}
-    if not answer.ok:
-        raise CloudError(body.get("error", {}).get("message", answer.reason))
+    body = answer(method, url + path, **content)
     # Solange ein Vorgang läuft, fehlt `done`: JSON lässt bei Google weg, was falsch ist.
     while "/operations/" in str(body.get("name")) and not body.get("done"):
         time.sleep(1)
-        body = call("GET", service, f"/v1/{body['name']}")
+        body = answer("GET", f"{url}/v1/{body['name']}")
+    if body.get("done") and "error" in body:  # auch ein gescheiterter Vorgang ist zu Ende
+        raise CloudError(body["error"].get("message", "Der Vorgang ist gescheitert."))
     return body
 
 

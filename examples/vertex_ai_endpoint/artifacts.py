@@ -17,5 +17,7 @@ def fetch(uri: str) -> Path:
     client = storage.Client.create_anonymous_client() if anonymous else storage.Client()
     folder = Path(tempfile.mkdtemp(prefix="model-"))
     for blob in client.list_blobs(bucket, prefix=f"{prefix.rstrip('/')}/"):
-        blob.download_to_filename(folder / blob.name.rpartition("/")[2])
+        # Einen Ordner legt die Konsole als leeres Objekt an, dessen Name auf / endet.
+        if name := blob.name.rpartition("/")[2]:
+            blob.download_to_filename(folder / name)
     return folder

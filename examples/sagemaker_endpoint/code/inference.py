@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 from sagemaker_inference.errors import BaseInferenceToolkitError
 
@@ -42,7 +43,7 @@ def output_fn(prices: list[dict] | dict, accept: str) -> tuple[str, str]:
     return json.dumps(prices), "application/json"
 
 
-def refuse(status: int, problems: list[dict]) -> None:
+def refuse(status: int, problems: list[dict]) -> NoReturn:
     """Ohne diese Ausnahme meldet das Toolkit jeden Fehler als 500, also als eigenen."""
     raise BaseInferenceToolkitError(
         status, json.dumps({"detail": problems}, ensure_ascii=False), "Ungültige Frage"
