@@ -195,7 +195,9 @@ lock: .venv/.book ## Die Locks aus den *.in neu auflösen
 	  -c ../../../requirements.txt -o serving.txt serving.in
 
 clean: ## Alles Erzeugte löschen
-	@rm -rf .venv .environments _build examples/*/artifacts
+	@rm -rf .venv .environments _build node_modules .ruff_cache .pytest_cache .hypothesis \
+	  examples/*/artifacts $(addsuffix *.whl,$(wildcard examples/*/wheels/ examples/*/*/wheels/)) \
+	  examples/*/wheels/.complete examples/*/*/wheels/.complete
 
 # Eine Stufe gilt als eingerichtet, solange ihr Lock nicht jünger ist.
 .venv/.book: requirements-book.txt tools/setup.py

@@ -38,9 +38,12 @@ GRACE_SECONDS = 5
 # Das sagt der Kernel dem Wächter, bevor er die Pipe schließt; wer stirbt, sagt nichts mehr.
 STOP = b"stop"
 # Schulen stellen oft einen Proxy ein; was auf diesem Rechner läuft, liegt nicht dahinter.
-for _name in ("no_proxy", "NO_PROXY"):
-    _kept = [host for host in os.environ.get(_name, "").split(",") if host]
-    os.environ[_name] = ",".join(dict.fromkeys([*_kept, "127.0.0.1", "localhost"]))
+# Beide Namen zugleich: Der kleine geht vor, und was nur im großen stand, gälte sonst nicht mehr.
+_kept = f"{os.environ.get('no_proxy', '')},{os.environ.get('NO_PROXY', '')}".split(",")
+_kept = [host for host in map(str.strip, _kept) if host]
+if "*" not in _kept:  # das nimmt schon alles aus, aber nur, wenn es allein steht
+    _kept = ",".join(dict.fromkeys([*_kept, "127.0.0.1", "localhost"]))
+    os.environ.update(no_proxy=_kept, NO_PROXY=_kept)
 
 
 class ProcessError(RuntimeError):

@@ -376,3 +376,19 @@ def test_environments_are_not_copied_for_the_newest_versions(ready, monkeypatch,
     module.copy()
     assert (module.TREE / NOTEBOOK).exists()
     assert not (module.TREE / ".environments").exists()
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, subprocess.CalledProcessError])
+def test_half_an_environment_does_not_stay(tmp_path, monkeypatch, interruption):
+    def fill(environment: Path, *_: object) -> None:
+        assert environment.is_dir()
+        raise interruption(*([1, "uv"] if interruption is not KeyboardInterrupt else []))
+
+    setup = load(ROOT / "tools" / "setup.py")
+    (tmp_path / "uv").touch()
+    monkeypatch.setattr(setup, "BIN", tmp_path)
+    monkeypatch.setattr(setup, "ENVIRONMENTS", tmp_path / "environments")
+    monkeypatch.setattr(setup, "fill", fill)
+    with pytest.raises(interruption):
+        setup.install_chapter(SLUG)
+    assert not (tmp_path / "environments" / SLUG).exists()

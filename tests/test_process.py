@@ -192,3 +192,23 @@ def test_interrupted_start_leaves_no_service(port, monkeypatch):
 def test_missing_environment_is_named_with_its_remedy():
     with pytest.raises(process.ProcessError, match=r"tools/setup\.py gibt_es_nicht"):
         process.output(["python:gibt_es_nicht", "-c", "pass"])
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"no_proxy": "schule.example"}, "schule.example,127.0.0.1,localhost"),
+        ({"NO_PROXY": "schule.example"}, "schule.example,127.0.0.1,localhost"),
+        ({"no_proxy": "*"}, "*"),
+    ],
+)
+def test_configured_proxy_keeps_nobody_from_a_local_service(port, given, kept):
+    # Ein eigener Prozess: process.py ändert die Umgebung beim Import, und hier ist es importiert.
+    code = (
+        "import sys, urllib.request; sys.path.insert(0, 'notebooks'); import process;"
+        f"process.serve({[*FILES, port]!r}, {URL.format(port=port)!r}, timeout=5).stop();"
+        "print(urllib.request.getproxies()['no'])"
+    )
+    dead = dict.fromkeys(("http_proxy", "HTTP_PROXY"), "http://127.0.0.1:9")
+    env = dead | {"no_proxy": "", "NO_PROXY": ""} | given
+    assert process.output(["python", "-c", code], env=env) == f"{kept}\n"

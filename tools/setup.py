@@ -94,8 +94,8 @@ def install_chapter(slug: str) -> None:
     if ENVIRONMENTS.is_symlink() and not ENVIRONMENTS.exists():
         ENVIRONMENTS.unlink()  # eine weitergegebene Fassung ohne Lösungen
     environment = ENVIRONMENTS / slug
-    venv.create(environment, with_pip=False, clear=True)
     try:
+        venv.create(environment, with_pip=False, clear=True)
         fill(environment, [ROOT / "examples" / slug / "requirements.txt"], f"des Kapitels {slug}")
     except BaseException:
         # Eine halbe Umgebung sähe für die Notebooks aus wie eine ganze.

@@ -21,12 +21,11 @@ SITE = Path(__file__).resolve().parent.parent / "_build" / "html"
 HOST = "127.0.0.1"
 HEADERS = [
     # 'unsafe-inline': Sphinx, Theme und die Tabellen von pandas betten Skripte und Stile ein;
-    # 'unsafe-eval': Sphinx wertet die Regel für die Mehrzahl in translations.js aus;
-    # 'wasm-unsafe-eval': der Preisrechner, ihm genügt es auch ohne 'unsafe-eval'.
+    # 'wasm-unsafe-eval': der Preisrechner führt WebAssembly aus.
     (
         b"content-security-policy",
         b"default-src 'self'; "
-        b"script-src 'self' 'unsafe-inline' 'unsafe-eval' 'wasm-unsafe-eval'; "
+        b"script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'; "
         b"style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
         b"object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     ),

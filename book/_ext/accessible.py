@@ -57,7 +57,8 @@ def repair_markup(
         body = OUTPUT_IMAGE.sub(
             r'<div class="picture" tabindex="0" role="group" aria-label="Abbildung">\1</div>', body
         )
-        body = body.replace(SCROLLING_TABLE, f'{SCROLLING_TABLE} tabindex="0"')
+        group = 'tabindex="0" role="group" aria-label="Tabelle"'
+        body = body.replace(SCROLLING_TABLE, f"{SCROLLING_TABLE} {group}")
         # Die Rolle, die docutils Quellen gibt, ist veraltet; ihre Liste verlangt Einträge.
         context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
 

@@ -139,7 +139,7 @@ class WriteQuestions(SphinxPostTransform):
             yield from answer[1].children
             yield html("</p></div>")
         yield html(
-            '<p class="js-only"><button type="submit">Antwort prüfen</button></p>'
+            '<p class="js-only"><button type="submit" disabled>Antwort prüfen</button></p>'
             '<p class="quiz-result" role="status"></p></fieldset></form>'
         )
 

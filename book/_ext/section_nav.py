@@ -1,7 +1,11 @@
 """Vor und zurück: Die Fußnavigation nennt den Abschnitt, wenn er wechselt."""
 
+import re
+
 from docutils import nodes
 from sphinx.application import Sphinx
+
+FOLD = re.compile(r"(<a\b[^>]*>([^<]*)</a><details[^>]*><summary)>")
 
 
 def section_of(parents: dict[str, str], page: str, root: str) -> str:
@@ -35,7 +39,19 @@ def name_sections(
             context[key] = direction if other == own else f"{direction} in: {name}"
 
 
+def name_folds(html: str) -> str:
+    """Sagt bei jedem Aufklapper der Seitenleiste, wessen Kapitel er zeigt."""
+    return FOLD.sub(r'\1 aria-label="Kapitel zu „\2“ zeigen oder verbergen">', str(html))
+
+
+def add_filter(app: Sphinx) -> None:
+    """Reicht der Vorlage der Seitenleiste den Filter."""
+    if app.builder.format == "html":
+        app.builder.templates.environment.filters["name_folds"] = name_folds
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Meldet die Erweiterung an."""
+    app.connect("builder-inited", add_filter)
     app.connect("html-page-context", name_sections)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

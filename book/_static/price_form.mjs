@@ -130,7 +130,6 @@ async function answer(data, stone) {
 function enliven(form) {
   const status = form.querySelector("[role=status]");
   if (!("WebAssembly" in globalThis && "DecompressionStream" in globalThis)) {
-    form.querySelector("button").disabled = true;
     form.querySelector(".price-form-size").textContent = "";
     status.textContent =
       "Das Modell kann hier nicht rechnen: Dieser Browser ist zu alt oder führt kein WebAssembly " +
@@ -164,6 +163,7 @@ function enliven(form) {
   });
   // Nach dem ersten Preis folgt der nächste jeder Änderung.
   form.addEventListener("change", () => ready && ask());
+  form.querySelector("button").disabled = false;
 }
 
 const form = document.querySelector("form.price-form");

@@ -30,6 +30,7 @@ function enliven(form) {
       ({ input }) => input.value === "right" && input.type === "checkbox" && !input.checked,
     );
     if (!chosen.length) {
+      form.removeAttribute("data-solved");
       result.textContent = "Noch ist keine Antwort gewählt.";
       return;
     }
@@ -49,6 +50,7 @@ function enliven(form) {
     for (const { box, why } of answers) if (!box.dataset.verdict) why.replaceChildren();
   });
   hide();
+  form.querySelector("button").disabled = false;
   form.dataset.live = "";
 }
 

@@ -121,7 +121,7 @@ function show({ pages, index }, query) {
 
 let ready;
 async function search() {
-  const query = input.value.trim();
+  const query = input.value.normalize("NFC").trim();
   const address = new URL(location);
   if (query) address.searchParams.set("q", query);
   else address.searchParams.delete("q");

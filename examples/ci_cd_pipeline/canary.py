@@ -33,6 +33,7 @@ def ramp(client: httpx.Client, steps: list[float], requests: int, timeout: float
                 raise CanaryError(f"Bei {share:.0%} kamen nur {asked} von {requests} Fragen.")
             time.sleep(0.05)
         print(f"Anteil {share:.0%}: bestanden")
+    assigned(client)  # ohne Stufen nur die Frage, ob inzwischen zurückgerollt wurde
 
 
 # [end ramp]
@@ -74,7 +75,7 @@ def main() -> int:
     """Durchläuft die Stufen; mit 100 % bleibt der Kandidat im Dienst."""
     parser = argparse.ArgumentParser(description="Den Anteil stufenweise erhöhen.")
     parser.add_argument("--router", type=address, help="Adresse des Routers", required=True)
-    parser.add_argument("--steps", type=fraction, nargs="+", default=[0.25, 1.0])
+    parser.add_argument("--steps", type=fraction, nargs="*", default=[0.25, 1.0])
     # Weniger wären nie rot: Erst ab dieser Zahl urteilt der Router.
     enough = Limits.min_requests
     parser.add_argument("--requests", type=int, default=enough, help="so viele Fragen je Stufe")

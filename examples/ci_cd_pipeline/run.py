@@ -66,6 +66,8 @@ def stages(folder: Path, options: argparse.Namespace, app: str) -> dict[str, lis
         ],
         "canary": [python("canary", *ramp)],
         "production": [
+            # Auch nach der letzten Stufe kann der Router noch zurückrollen.
+            python("canary", "--router", options.router, "--steps"),
             python("deploy", state, "production", *production, "--from", "staging"),
             python("finish", folder, "--router", options.router),
         ],

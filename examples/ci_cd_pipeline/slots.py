@@ -28,7 +28,8 @@ RUN = [
 
 def command(name: str, port: int, wanted: dict) -> tuple[list[str], dict]:
     """Der Befehl, der `wanted` auf einem Platz laufen lässt, und seine Umgebung."""
-    if not all(isinstance(value, str) and "\0" not in value for value in wanted.values()):
+    # Ein Nullzeichen oder ein halbes Zeichen (\ud800) kann kein Prozess bekommen.
+    if not all(isinstance(value, str) and value.isprintable() for value in wanted.values()):
         raise TypeError("Alle Angaben zu einem Platz sind Texte.")
     if "image" in wanted:
         publish = ["--name", f"{PREFIX}-{name}", "--publish", f"127.0.0.1:{port}:8000"]

@@ -25,7 +25,8 @@ def class_list() -> list[str]:
         sys.exit(f"{path.name} ist kein Text in UTF-8. Abhilfe: im Editor als UTF-8 speichern.")
     for name in names:
         if not NAME.fullmatch(name) or names.count(name) > 1:
-            sys.exit(f"{path.name}: {name!r} ist doppelt oder nicht nur aus a–z und 0–9.")
+            rule = "kein Name aus a–z und 0–9, vorn ein Buchstabe, höchstens 32 Zeichen"
+            sys.exit(f"{path.name}: {name!r} ist doppelt oder {rule}.")
     if not names:
         sys.exit(f"{path.name} enthält keinen Namen.")
     return names

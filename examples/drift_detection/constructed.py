@@ -156,8 +156,14 @@ def main() -> int:
     try:
         load_metadata()
         reference, operation = map(estimated, halves())
-    except (ModelMissingError, OSError) as error:
+    except ModelMissingError as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError:
+        print(
+            f"In {ARTIFACTS.name}/ fehlt price_model.joblib. Zuerst ausführen: make model",
+            file=sys.stderr,
+        )
         return 1
     deliveries = {name: drift(operation, SEED) for name, drift in DRIFTS.items()}
     try:

@@ -22,7 +22,10 @@ from limits.strategies import MovingWindowRateLimiter
 from examples.fastapi_service import app as service
 
 PAGE = os.environ.get("PRICE_PAGE", "http://127.0.0.1:8000")
-LIMIT = parse(os.environ.get("PRICE_LIMIT", "60/minute"))
+try:
+    LIMIT = parse(os.environ.get("PRICE_LIMIT", "60/minute"))
+except ValueError:
+    raise SystemExit("PRICE_LIMIT ist unverständlich; gemeint ist etwas wie 60/minute.") from None
 ALLOWED = f"{LIMIT.amount} in {LIMIT.get_expiry()} s"
 KEY = os.environ.get("PRICE_API_KEY", "")
 if len(KEY) < 16:

@@ -69,8 +69,8 @@ def problems(text: str, runbooks: str) -> list[str]:
     anchors = {line[3:].strip().lower() for line in runbooks.splitlines() if line[:3] == "## "}
     found = []
     for rule in alerts(text):
-        name, expression = rule["alert"], str(rule.get("expr", ""))
         # Ein Schlüssel ohne Wert ist in YAML kein leerer Eintrag, sondern nichts.
+        name, expression = rule["alert"], str(rule.get("expr") or "")
         labels, notes = rule.get("labels") or {}, rule.get("annotations") or {}
         if not expression:
             found.append(f"{name}: Der Ausdruck fehlt.")

@@ -57,8 +57,13 @@ class Webhook(BaseHTTPRequestHandler):
         except (ValueError, KeyError, TypeError):
             return self.answer(400)
         try:
+            text = "".join(f"{json.dumps(line)}\n" for line in found).encode()
             with self.lock, open(self.file, "ab", buffering=0) as file:
-                file.write("".join(f"{json.dumps(line)}\n" for line in found).encode())
+                end = file.tell()
+                # Auf voller Platte kommt nur der Anfang an; eine halbe Zeile verdürbe die nächste.
+                if file.write(text) < len(text):
+                    file.truncate(end)
+                    raise OSError
         except OSError:
             return self.answer(503)
         self.answer(200)

@@ -32,7 +32,7 @@ def load(folder: Path) -> tuple[Pipeline, str]:
     data = signed.read(folder, MODEL)
     unknown = sorted(set(get_untrusted_types(data=data)) - set(TRUSTED))
     if unknown:
-        raise UnusableModelError(f"{', '.join(unknown)} ist nicht freigegeben. Nicht geladen.")
+        raise UnusableModelError(f"Nicht freigegeben: {', '.join(unknown)}. Nicht geladen.")
     return loads(data, trusted=TRUSTED), MODEL_VERSION
 
 

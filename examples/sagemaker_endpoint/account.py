@@ -141,7 +141,7 @@ def main() -> None:
     """Führt einen der drei Befehle aus."""
     commands = {"create": create, "delete": delete, "inventory": inventory}
     if len(sys.argv) != 2 or sys.argv[1] not in commands:
-        sys.exit(f"Aufruf: account {'|'.join(commands)}")
+        sys.exit(f"Aufruf: python -m {__spec__.name} {'|'.join(commands)}")
     try:
         result = commands[sys.argv[1]]()
     except (ClientError, BotoCoreError) as error:

@@ -69,7 +69,7 @@ def anonymous(info: tarfile.TarInfo) -> tarfile.TarInfo:
 def main() -> None:
     """Packt und nennt den Inhalt."""
     if len(sys.argv) != 3 or sys.argv[1] not in CONTENT:
-        sys.exit(f"Aufruf: package {'|'.join(CONTENT)} ZIEL.tar.gz")
+        sys.exit(f"Aufruf: python -m {__spec__.name} {'|'.join(CONTENT)} ZIEL.tar.gz")
     try:
         names = pack(sys.argv[1], Path(sys.argv[2]))
     except (ModelMissingError, OSError) as error:

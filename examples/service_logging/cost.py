@@ -43,12 +43,11 @@ async def measure(folder: Path) -> dict[str, float]:
     """Misst abwechselnd mit und ohne Log; das Kleinste ist am wenigsten gestört."""
     handler = configure(folder, "INFO")
     async with app.router.lifespan_context(app):
-        for _ in range(1200):
-            if app.state.model is not None:
-                break
+        while app.state.model is None:
+            # Scheitert das Laden, steht hier sofort der Grund; dann kommt kein Modell mehr.
+            if "noch geladen" not in app.state.waiting_for:
+                sys.exit(app.state.waiting_for)
             await asyncio.sleep(0.05)
-        else:
-            sys.exit(app.state.waiting_for)
         layers = {"logged": RequestLog(app), "plain": app}
         seconds = {name: [] for name in layers}
         for _ in range(ROUNDS):

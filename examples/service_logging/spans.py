@@ -27,13 +27,12 @@ def main() -> None:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
     with TestClient(app) as client:
-        for _ in range(1200):
-            ready = client.get("/health/ready")
-            if ready.status_code == 200:
-                break
+        while (ready := client.get("/health/ready")).status_code != 200:
+            # Scheitert das Laden, steht hier sofort der Grund; dann kommt kein Modell mehr.
+            reason = ready.json()["detail"][0]["reason"]
+            if "noch geladen" not in reason:
+                sys.exit(reason)
             time.sleep(0.05)
-        else:
-            sys.exit(ready.json()["detail"][0]["reason"])
         exporter.clear()
         client.post("/predict?customer=Mustermann", json=EXAMPLE, headers=HEADERS)
     spans = exporter.get_finished_spans()

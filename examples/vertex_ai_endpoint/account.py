@@ -169,7 +169,7 @@ def main() -> None:
     """Führt einen der drei Befehle aus."""
     commands = {"create": create, "delete": delete, "inventory": inventory}
     if len(sys.argv) != 3 or sys.argv[1] not in commands:
-        sys.exit(f"Aufruf: account {'|'.join(commands)} PROJEKT")
+        sys.exit(f"Aufruf: python -m {__spec__.name} {'|'.join(commands)} PROJEKT")
     try:
         result = commands[sys.argv[1]](sys.argv[2])
     except (CloudError, GoogleAuthError, requests.RequestException) as error:

@@ -112,6 +112,12 @@ def test_run_that_never_returned_cannot_be_fitted(broken):
         simulate.fit(broken, load_seconds=30)
 
 
+def test_run_that_was_never_complete_cannot_be_fitted():
+    starting = [step | {"ready": step["ready"] - (step["replicas"] == 4)} for step in trace()]
+    with pytest.raises(TraceError, match="nie alle Replikate bereit"):
+        simulate.fit(starting, load_seconds=30)
+
+
 def test_longer_window_means_fewer_changes_and_more_replicas():
     rows = simulate.windows(Model(demand=240, lag=15, start=5), 60, [0, 60])
     assert rows[0]["changes"] > 10 and rows[1]["changes"] == 0
@@ -134,6 +140,11 @@ def test_unusable_trace_is_explained(tmp_path, content):
     with pytest.raises(process.ProcessError, match=r"endete mit 1:\n.*trace\.jsonl[^\n]*$"):
         process.output(["python", "-m", "examples.auto_scaling.simulate", "replay", path])
     assert content is not None or not path.exists()
+
+
+def test_folder_is_no_trace(tmp_path):
+    with pytest.raises(TraceError, match=f"Die Spur {tmp_path.name} lässt sich nicht lesen"):
+        simulate.read(tmp_path)
 
 
 # --- Manifeste
@@ -293,6 +304,13 @@ def test_killed_replica_loses_nothing_with_a_second_attempt(ray):
     command = ["python", "-m", "examples.auto_scaling.kill_replica", url]
     counted = json.loads(process.output([*command, "--attempts", "2"]))
     assert counted["failed"] == 0 and counted["answered"] == counted["sent"] > 10
+
+
+def test_question_without_an_attempt_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["kill_replica", "http://127.0.0.1:1", "--attempts", "0"])
+    with pytest.raises(SystemExit) as ended:
+        kill_replica.main()
+    assert ended.value.code == 2 and "Versuche zählen ab eins." in capsys.readouterr().err
 
 
 def test_busy_port_is_refused_before_anything_starts(ray):

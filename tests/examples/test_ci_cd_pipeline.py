@@ -24,7 +24,9 @@ import process
 from contract import free_port, require_environment
 from examples.ci_cd_pipeline import (
     TARGET,
+    canary,
     deploy,
+    finish,
     gate,
     image,
     rules,
@@ -365,7 +367,21 @@ def test_failed_deployment_restores_what_was_there(platform, tmp_path):
     assert (state / "production.json").read_text() == before
 
 
-@pytest.mark.parametrize("content", ['{"imgae": 1}', "[1]", '{"image": null}', "{", '"x"'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"imgae": 1}',
+        "[1]",
+        '{"image": null}',
+        "{",
+        '"x"',
+        '{"model": 1}',
+        '{"model": "x", "app": 1}',
+        '{"model": "a\\u0000b"}',
+        '{"image": "a\\u0000b"}',
+        '{"model": "a\\ud800b"}',
+    ],
+)
 def test_a_wrong_state_stops_nothing(tmp_path, content):
     running = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     slot = slots.Slot("staging", 1, tmp_path)
@@ -556,6 +572,23 @@ def test_image_on_a_slot_is_hardened_and_only_reachable_from_here():
         assert words[at : at + len(option)] == option
 
 
+def test_rollback_after_the_last_step_stops_before_production():
+    options = run.read_options([])
+    check = run.stages(Path(), options, "x")["production"][0]
+    assert check[2:] == [f"{MODULE}.canary", "--router", options.router, "--steps"]
+    arms = {"treatment": {"assigned": 50}}
+    for rollback in (None, {"reason": "zu langsam"}):
+        state = httpx.Response(200, json={"rollback": rollback, "share": 0, "arms": arms})
+        state.request = httpx.Request("GET", "http://router")
+        transport = httpx.MockTransport(lambda _, state=state: state)
+        with httpx.Client(base_url="http://router", transport=transport) as client:
+            if rollback:
+                with pytest.raises(canary.CanaryError, match="zurückgerollt"):
+                    canary.ramp(client, [], 1, 1)
+            else:
+                canary.ramp(client, [], 1, 1)
+
+
 def test_terminated_canary_takes_the_candidate_out():
     class Patient(BaseHTTPRequestHandler):
         """Ein Router, den niemand fragt; merkt sich jeden gesetzten Anteil."""
@@ -593,3 +626,72 @@ def test_terminated_canary_takes_the_candidate_out():
         server.shutdown()
     assert canary.returncode == 1 and "abgebrochen" in said
     assert Patient.shares == [0.25, 0]
+
+
+def test_terminated_deployment_restores_what_was_there(tmp_path):
+    """SIGTERM kommt, während auf eine Antwort des Neuen gewartet wird."""
+    file, wanted = tmp_path / "production.json", tmp_path / "wanted.json"
+    file.write_text('{"alt": 1}', encoding="utf-8")
+    wanted.write_text('{"model": "x", "model_version": "2"}', encoding="utf-8")
+    words = [tmp_path, "production", "--release", wanted, "--url", "http://127.0.0.1:1"]
+    command = [sys.executable, "-m", f"{MODULE}.deploy", *map(str, words)]
+    with subprocess.Popen(command, cwd=process.ROOT) as running:
+        deadline = time.monotonic() + 30
+        while "alt" in file.read_text(encoding="utf-8"):
+            assert running.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        running.terminate()
+        assert running.wait(30) == 143
+    assert file.read_text(encoding="utf-8") == '{"alt": 1}'
+
+
+def test_champion_stays_until_the_whole_candidate_is_copied(tmp_path, monkeypatch, capsys):
+    for name in ("previous", "champion", "candidate"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metadata.json").write_text(name, encoding="utf-8")
+    gap = tmp_path / "candidate" / "price_model.onnx"
+    gap.symlink_to("fehlt")
+    monkeypatch.setattr(finish, "split", lambda *_: None)
+    words = ["finish", str(tmp_path), "--router", "http://127.0.0.1:1"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert finish.main() == 1
+    assert "nicht alle Dateien ließen sich kopieren" in capsys.readouterr().err
+    names = ("champion", "previous")
+    read = [(tmp_path / name / "metadata.json").read_text("utf-8") for name in names]
+    assert read == ["champion", "previous"]
+    # Der Rest der halben Kopie hindert den nächsten Versuch nicht.
+    gap.unlink()
+    assert finish.main() == 0
+    read = [(tmp_path / name / "metadata.json").read_text("utf-8") for name in names]
+    assert read == ["candidate", "champion"] and not (tmp_path / "champion.new").exists()
+
+
+def test_broken_yaml_is_a_finding_and_no_crash(tmp_path):
+    require_environment("ci_cd_pipeline")
+    (tmp_path / "broken.yml").write_text("on: [push\njobs: {", encoding="utf-8")
+    with pytest.raises(process.ProcessError, match="nicht geprüft") as refused:
+        process.output([*LOCAL, "lint", tmp_path / "broken.yml"])
+    assert "actionlint:\n  Zeile" in str(refused.value)
+    assert "Traceback" not in str(refused.value)
+
+
+@pytest.mark.parametrize("tag", ["127.0.0.1:viele/price-api:1.0.0", "[::1/price-api:1.0.0"])
+def test_unusable_registry_is_one_sentence(tag):
+    with pytest.raises(ReleaseError, match="kennt .* nicht oder antwortet nicht"):
+        image.digest(tag)
+
+
+@pytest.mark.parametrize("url", ["localhost", "http://127.0.0.1:viele", "http://127.0.0.1:65536"])
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (canary, ["--router"]),
+        (finish, [".", "--router"]),
+        (smoke, ["--model", "."]),
+    ],
+)
+def test_unusable_address_is_named_before_anybody_is_asked(monkeypatch, capsys, module, words, url):
+    monkeypatch.setattr(sys, "argv", [module.__name__, *words, url])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == 2 and "ist keine Adresse" in capsys.readouterr().err

@@ -8,7 +8,10 @@ import secrets
 import socket
 import subprocess
 from collections.abc import Coroutine, Iterator
+from unittest import mock
 
+import httpx
+import nbformat
 import pytest
 import yaml
 
@@ -275,6 +278,20 @@ def test_bad_class_list_is_named(variables, tmp_path, names):
     assert done.returncode == 1 and done.stderr.startswith("people.txt")
 
 
+def test_class_list_may_come_from_windows(variables, tmp_path):
+    path = tmp_path / "people.txt"
+    path.write_bytes(b"\xef\xbb\xbfanna\r\nbela\r\n")
+    done = passwords(variables | {"CLASSROOM_USERS": str(path)})
+    assert [line.partition(",")[0] for line in done.stdout.split()] == ["anna", "bela"]
+
+
+def test_class_list_in_another_encoding_is_named(variables, tmp_path):
+    path = tmp_path / "people.txt"
+    path.write_bytes("jürgen\n".encode("latin-1"))
+    done = passwords(variables | {"CLASSROOM_USERS": str(path)})
+    assert done.returncode == 1 and done.stderr.startswith("people.txt ist kein Text in UTF-8.")
+
+
 def test_summary_counts_what_failed():
     rows = [
         {
@@ -343,3 +360,24 @@ def test_only_this_class_is_removed_and_files_only_on_request(monkeypatch, files
     removed = [words for words in called if words[1] == "rm"]
     assert ["container", "rm", "--force", "classroom-anna"] in removed
     assert [words[2:] for words in removed if words[0] == "volume"] == ([wanted] if files else [])
+
+
+@pytest.mark.parametrize("problem", [httpx.ConnectError("weg"), KeyError("servers")])
+@pytest.mark.parametrize("before", [None, simulate.PersonError("Kein Server")])
+def test_results_survive_a_failed_goodbye(tmp_path, monkeypatch, problem, before):
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "leer.ipynb")
+    monkeypatch.setattr(simulate, "NOTEBOOKS", tmp_path)
+    person = mock.AsyncMock()
+    person.name, person.start_server.side_effect = "anna", before
+    person.leave.side_effect = problem
+    (row,) = together(simulate.attend(person, "leer", 0))
+    assert row["name"] == "anna" and ("chapter_seconds" in row) == (before is None)
+    assert row["failure"] == (
+        str(before) if before else f"Gehen: {type(problem).__name__}: {problem}"
+    )
+
+
+def test_removing_without_docker_is_one_sentence(tmp_path):
+    with pytest.raises(process.ProcessError) as refused:
+        process.output(["python", "-m", remove.__name__], env={"PATH": str(tmp_path)})
+    assert str(refused.value) == "Befehl endete mit 1:\nDocker ist nicht installiert."

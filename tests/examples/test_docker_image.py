@@ -1,5 +1,6 @@
 """Das Image: was darin steht, wie der Container endet und was ihm nichts anhaben kann."""
 
+import errno
 import gzip
 import io
 import json
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import httpx
 import pytest
@@ -21,7 +23,7 @@ import pytest
 import needs
 import process
 from contract import CONTAINER, free_port, stone
-from examples.docker_image import batch, cache, layers, next_model, stop
+from examples.docker_image import batch, build, cache, layers, next_model, stop
 from examples.docker_image.build import TAG
 from examples.load_balancing import load
 from examples.price_model.predict import ARTIFACTS, load_metadata, load_model
@@ -172,6 +174,12 @@ def test_cached_build_installs_nothing(image):
         "nothing": {"seconds": pytest.approx(0, abs=600), "pip": False},
         "code": {"seconds": pytest.approx(0, abs=600), "pip": False},
     }
+
+
+def test_building_without_docker_is_one_sentence(tmp_path):
+    with pytest.raises(process.ProcessError) as refused:
+        process.output(["python", "-m", build.__name__], env={"PATH": str(tmp_path)})
+    assert str(refused.value) == "Befehl endete mit 1:\nDocker ist nicht installiert."
 
 
 # --- Image ------------------------------------------------------------------------------
@@ -460,6 +468,15 @@ def test_unreadable_or_unwritable_is_one_line(source, target, reason, tmp_path, 
     (tmp_path / "latin.csv").write_bytes("Güte\n".encode("latin-1"))
     code, _, complaint = call(batch, tmp_path / source, tmp_path / target)
     assert code == 1 and complaint.startswith(reason) and len(complaint.splitlines()) == 1
+
+
+def test_unreadable_folder_is_one_line(tmp_path, monkeypatch):
+    # Für root gilt kein Verbot; deshalb verweigert hier schon der Blick auf die Datei.
+    refused = PermissionError(errno.EACCES, "Permission denied")
+    monkeypatch.setattr(batch.os, "stat", mock.Mock(side_effect=refused))
+    said = batch.explain(refused, tmp_path / "s.csv", tmp_path / "p.csv")
+    monkeypatch.undo()
+    assert said == "Der Zugriff ist verweigert. Es wurde nichts geschrieben."
 
 
 def test_missing_model_is_one_line(tmp_path):

@@ -1,6 +1,7 @@
 """Drift: die Maße gegen unabhängige Rechnungen, die Bauteile, und der Detektor am echten Dienst."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from statistics import fmean
@@ -23,6 +24,7 @@ from examples.drift_detection import (
 )
 from examples.drift_detection.detector import LogError
 from examples.monitoring_alerting import batch
+from examples.price_model.predict import ARTIFACTS
 from examples.price_model.schema import EXAMPLE, FEATURES
 
 MODULE = "examples.drift_detection"
@@ -301,6 +303,17 @@ def test_silence_is_no_all_clear(tmp_path, profile):
 def test_bad_input_is_named(run, module, arguments, message):
     code, said, complained = run(module, *arguments)
     assert code and not said and message in complained
+
+
+@pytest.mark.parametrize("folder", [[], ["lieferungen"]])
+def test_model_without_its_pipeline_is_named(tmp_path, monkeypatch, run, folder):
+    # Ein Ordner nur für ONNX, wie ihn die Container bekommen.
+    shutil.copy(ARTIFACTS / "metadata.json", tmp_path)
+    monkeypatch.setattr(constructed, "ARTIFACTS", tmp_path)
+    code, said, complained = run(constructed, *(tmp_path / name for name in folder))
+    assert code == 1 and not said
+    assert "fehlt price_model.joblib. Zuerst ausführen: make model" in complained
+    assert not (tmp_path / "lieferungen").exists()
 
 
 def halved(window: int, share: float) -> tuple[dict, list[dict]]:

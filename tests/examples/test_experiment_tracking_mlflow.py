@@ -156,3 +156,23 @@ print(tracking.provenance("x"))
 def test_git_ignores_what_mlflow_leaves_behind():
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert {"mlflow.db", "mlruns/", "mlartifacts/"} <= set(ignored)
+
+
+def test_folder_may_be_named_from_here(tmp_path):
+    # Nur bis zum Anlegen: Danach käme, was schon die Suche mit ihrem Server prüft.
+    code = """
+import os, pathlib
+os.chdir(sys.argv[1])
+mlflow.create_experiment = lambda _, place: sys.exit(print(mlflow.get_tracking_uri(), place))
+store.save(None, pathlib.Path("ablage"))
+"""
+    folder = tmp_path / "ablage"
+    database = f"sqlite:///{(folder / 'mlflow.db').as_posix()}"
+    assert run(code, tmp_path, **OFF).split() == [database, (folder / "artifacts").as_uri()]
+
+
+def test_saving_without_a_model_names_the_remedy_and_leaves_nothing(tmp_path):
+    command = ["python", "-W", "ignore", "-m", f"{PACKAGE}.store", "save", tmp_path / "ablage"]
+    with pytest.raises(process.ProcessError, match="Zuerst ausführen: make model") as refused:
+        process.output(command, env=OFF | {"PRICE_MODEL_DIR": str(tmp_path)})
+    assert "Traceback" not in str(refused.value) and not list(tmp_path.iterdir())

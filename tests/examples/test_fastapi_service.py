@@ -188,6 +188,14 @@ def test_start_without_key_is_refused():
         process.output(command, env={"PRICE_API_KEY": ""})
 
 
+def test_unreadable_limit_is_a_sentence():
+    command = ["python", "-c", "import examples.fastapi_service.protected"]
+    env = {"PRICE_API_KEY": "k" * 16, "PRICE_LIMIT": "unsinn"}
+    with pytest.raises(process.ProcessError, match="PRICE_LIMIT ist unverständlich") as caught:
+        process.output(command, env=env)
+    assert "Traceback" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("length", "starts"), [(15, False), (16, True)])
 def test_key_has_at_least_sixteen_characters(length, starts):
     command = ["python", "-c", "import examples.fastapi_service.protected"]

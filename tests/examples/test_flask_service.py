@@ -341,3 +341,25 @@ def test_only_models_with_threads_of_their_own_hang_after_a_fork():
         "scikit-learn": "antwortet",
         "scikit-learn, vorher aufgewärmt": "hängt",
     }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Aufruf: python -m examples.flask_service.memory parts | PORT"),
+        (["viele"], "Aufruf: python -m examples.flask_service.memory parts | PORT"),
+        (["1"], "Auf Port 1 läuft kein Dienst mit Workerprozessen."),
+    ],
+)
+def test_memory_of_nothing_is_one_sentence(arguments, message):
+    with pytest.raises(process.ProcessError) as refused:
+        process.output(["python", "-m", "examples.flask_service.memory", *arguments])
+    assert str(refused.value) == f"Befehl endete mit 1:\n{message}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="misst PSS und Fork unter Linux")
+def test_fork_without_a_model_ends_with_the_remedy(tmp_path):
+    env = {"PRICE_MODEL_DIR": str(tmp_path)}
+    with pytest.raises(process.ProcessError, match="Zuerst ausführen: make model") as refused:
+        process.output(["python", "-m", "examples.flask_service.fork"], env=env)
+    assert "Traceback" not in str(refused.value)

@@ -298,6 +298,13 @@ def test_other_mistakes_are_german_sentences(tmp_path):
     assert "Es fehlt HAProxy" in refused(tmp_path, PATH=str(Path(sys.executable).parent))
 
 
+@pytest.mark.parametrize("port", ["viele", "0", "65536"])
+def test_impossible_port_is_named_and_nothing_starts(tmp_path, port):
+    message = refused(tmp_path, PORT_2=port)
+    assert message == f"Fehler: PORT_2={port} ist kein Port von 1 bis 65535."
+    assert not list(tmp_path.iterdir())
+
+
 def test_backend_that_ends_at_once_ends_the_cluster(tmp_path):
     assert refused(tmp_path, "--command", "{python} -c pass").endswith("endete beim Start.")
 
@@ -308,6 +315,18 @@ def test_admin_explains_what_is_wrong(tmp_path, workers):
         process.output([*command, tmp_path, "show"])
     with workers.behind_haproxy(), pytest.raises(process.ProcessError, match="No such server"):
         process.output([*command, workers.folder, "set server workers/s9 state drain"])
+
+
+def test_settling_where_nothing_runs_is_one_sentence(tmp_path):
+    with pytest.raises(admin.AdminError, match=f"In {tmp_path.name} läuft kein Verbund"):
+        admin.settle(tmp_path)
+
+
+def test_load_without_clients_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["load", "http://127.0.0.1:1", "--clients", "0"])
+    with pytest.raises(SystemExit) as ended:
+        load.main()
+    assert ended.value.code == 2 and "Clients zählen ab eins." in capsys.readouterr().err
 
 
 def test_a_failed_question_took_forever():

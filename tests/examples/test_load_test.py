@@ -251,6 +251,7 @@ def test_answers_under_load_are_the_right_prices(plain, tmp_path):
         (["http://127.0.0.1:1", "--rate", "-1"], "keine Zahl über null"),
         (["http://127.0.0.1:1", "--clients", "0"], "ab eins"),
         (["http://127.0.0.1:1", "--questions", "missing"], "lässt sich nicht lesen"),
+        (["http://127.0.0.1:1", "--out", "missing/out"], "Den Ordner für out gibt es nicht."),
     ],
 )
 def test_mistakes_are_german_sentences(arguments, word):
@@ -312,3 +313,11 @@ def test_request_in_process_answers_like_the_service(plain):
     where.app.state.model = load_model()
     answer = json.loads(asyncio.run(where.request()))
     assert answer == httpx.post(f"{plain}/predict", json=EXAMPLE).json()
+
+
+@pytest.mark.parametrize("options", [[], ["--profile"]])
+def test_layers_without_a_model_end_with_the_remedy(tmp_path, options):
+    command = ["python", "-m", "examples.load_test.where", "--rounds", "1", *options]
+    with pytest.raises(process.ProcessError, match="Zuerst ausführen: make model") as refused:
+        process.output(command, env={"PRICE_MODEL_DIR": str(tmp_path)})
+    assert "Traceback" not in str(refused.value)

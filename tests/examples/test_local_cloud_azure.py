@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -13,8 +14,9 @@ import pytest
 import process
 from azure_ml import SUBSCRIPTION, Azure, AzureError, module
 from contract import free_port, require_environment
+from examples.local_cloud import azure as azure_cloud
 from examples.local_cloud import blobs
-from examples.local_cloud.service import Refusal
+from examples.local_cloud.service import Refusal, Request
 from examples.price_model.schema import EXAMPLE
 
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/price"
@@ -429,3 +431,74 @@ def test_blob_does_not_leave_its_folder(tmp_path, name):
     with pytest.raises(Refusal, match="führt aus dem Ordner"):
         store.copy("c", name.partition("/")[0], target)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+class Item(dict):
+    """Ein Eintrag, neben dem ein anderer entsteht, sobald jemand ihn ansieht."""
+
+    resources: dict
+
+    def __getitem__(self, name: str) -> object:
+        self.resources["/daneben"] = self
+        return super().__getitem__(name)
+
+
+class Key(str):
+    """Eine Adresse, neben der eine andere entsteht, sobald jemand sie vergleicht."""
+
+    meanwhile: Callable[[], object]
+
+    def startswith(self, *start: object) -> bool:
+        self.meanwhile()
+        return super().startswith(*start)
+
+    def endswith(self, end: str) -> bool:
+        self.meanwhile()
+        return super().endswith(end)
+
+
+@pytest.fixture
+def group(tmp_path) -> azure_cloud.Azure:
+    """Die Nachbildung in diesem Prozess, mit angelegtem Workspace."""
+    platform = azure_cloud.Azure(tmp_path)
+    platform._workspace(asking(f"{GROUP}/resources"), "price")
+    return platform
+
+
+def asking(path: str, **args: str) -> Request:
+    return Request("GET", path, {}, {}, b"", args)
+
+
+def test_listing_survives_what_is_created_meanwhile(group):
+    resources = group._resources
+    first = Item(next(iter(resources.values())))
+    first.resources = resources
+    resources[next(iter(resources))] = first
+    assert len(group.list_everything(asking(f"{GROUP}/resources"))["value"]) == 4
+
+
+def test_children_are_listed_while_another_one_is_created(group):
+    key = Key(f"{WORKSPACE}/models/price".lower())
+    key.meanwhile = lambda: group._put(f"{WORKSPACE}/models/other", {})
+    group._resources[key] = {"id": "price"}
+    group._resources[f"{WORKSPACE}/codes/price".lower()] = {"id": "code"}
+    assert group.list_children(asking(f"{WORKSPACE}/models"))["value"] == [{"id": "price"}]
+
+
+def test_nothing_is_created_while_the_endpoint_is_looked_up(group):
+    def create() -> None:
+        if group._lock.acquire(blocking=False):
+            group._put(f"{WORKSPACE}/models/other", {})
+            group._lock.release()
+
+    def meanwhile() -> None:
+        other = threading.Thread(target=create)
+        other.start()
+        other.join()
+
+    key = Key(f"{WORKSPACE}/onlineEndpoints/first".lower())
+    key.meanwhile = meanwhile
+    group._resources[key] = {}
+    with pytest.raises(Refusal) as refused:
+        group._asked(asking("/score", endpoint="fehlt"))
+    assert refused.value.status == 404

@@ -1,5 +1,6 @@
 """Metriken stimmen, Regeln feuern und schweigen zur rechten Zeit, Meldungen kommen an."""
 
+import io
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from starlette.testclient import TestClient
 import process
 from contract import free_port
 from examples.fastapi_service.metered import REQUESTS, Metered
-from examples.monitoring_alerting import batch, rules, webhook
+from examples.monitoring_alerting import batch, rules, watch, webhook
 from examples.price_model.predict import load_metadata
 from needs import tool
 
@@ -276,6 +277,22 @@ def test_incomplete_rules_are_named(old, new, problem):
     assert any(problem in found for found in rules.problems(RULES.replace(old, new), RUNBOOKS))
 
 
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("expr: up, annotations: ", "Die Zusammenfassung fehlt."),
+        ("expr: up, labels: ", "severity muss page oder ticket sein."),
+        ("expr: up, annotations: {runbook_url: 1}", "Das Runbook fehlt"),
+        ("labels: {severity: page}", "Der Ausdruck fehlt."),
+        ("expr: , labels: {severity: page}", "Der Ausdruck fehlt."),
+        ("expr: 1, labels: {severity: page}", "Geweckt wird nur wegen eines Symptoms."),
+    ],
+)
+def test_keys_without_a_usable_value_are_named_too(keys, problem):
+    text = f"groups: [{{rules: [{{alert: Half, {keys}}}]}}]"
+    assert any(found.startswith(f"Half: {problem}") for found in rules.problems(text, RUNBOOKS))
+
+
 def test_shortened_rules_differ_only_in_time():
     short = rules.shorten(RULES, 60)
     assert short.count("ms") == len(rules.DURATION.findall(RULES)) > 10
@@ -363,6 +380,22 @@ def test_bad_arguments_get_a_german_sentence(words):
     assert not (process.ROOT / "bild.png").exists()
 
 
+def test_waiting_survives_an_answer_that_is_no_json(monkeypatch, capsys):
+    result = [{"metric": {}, "value": [0, "1"]}]
+    starting = httpx.Response(503, text="Service Unavailable")
+    ready = httpx.Response(200, json={"status": "success", "data": {"result": result}})
+    answers = iter([starting, ready])
+    monkeypatch.setattr(watch.httpx, "get", lambda *_, **__: next(answers))
+    monkeypatch.setattr(watch.time, "sleep", lambda _: None)
+    monkeypatch.setattr(sys, "argv", ["watch", "query", "http://127.0.0.1:9", "up"])
+    assert watch.main() == 0
+    assert json.loads(capsys.readouterr().out) == [{"labels": {}, "value": 1}]
+    monkeypatch.setattr(watch.httpx, "get", lambda *_, **__: starting)
+    sys.argv[1:1] = ["--timeout", "0.01"]
+    assert watch.main() == 1
+    assert "Die Antwort ist kein JSON." in capsys.readouterr().err
+
+
 def test_a_message_is_found_by_its_labels(tmp_path):
     file = tmp_path / "alerts.jsonl"
     rows = [
@@ -393,9 +426,19 @@ def test_nothing_survives_a_killed_wrapper():
     assert alive == []
 
 
-def test_a_message_that_was_not_written_is_sent_again(tmp_path):
-    # Statt einer Datei ein Ordner: Schreiben scheitert wie auf voller Platte.
-    bound = type("Bound", (webhook.Webhook,), {"file": tmp_path})
+class Full(io.FileIO):
+    """Eine Datei auf voller Platte: Nach sieben Byte ist Schluss, ohne eine Ausnahme."""
+
+    def write(self, content: bytes) -> int:
+        return super().write(content[:7])
+
+
+@pytest.mark.parametrize("opened", [open, lambda path, *_, **__: Full(path, "ab")])
+def test_a_message_that_was_not_written_is_sent_again(tmp_path, monkeypatch, opened):
+    # In einen Ordner lässt sich so wenig schreiben wie auf eine volle Platte.
+    file = tmp_path if opened is open else tmp_path / "alerts.jsonl"
+    monkeypatch.setattr(webhook, "open", opened, raising=False)
+    bound = type("Bound", (webhook.Webhook,), {"file": file})
     one = {"status": "firing", "labels": {"alertname": "PriceDrift"}, "annotations": {}}
     one |= {"startsAt": "2026-01-01T00:00:00Z", "endsAt": "0001-01-01T00:00:00Z"}
     with ThreadingHTTPServer(("127.0.0.1", 0), bound) as server:
@@ -405,6 +448,7 @@ def test_a_message_that_was_not_written_is_sent_again(tmp_path):
         server.shutdown()
     # Mit 2xx wäre der Alarm für den Alertmanager zugestellt.
     assert answer.status_code == 503
+    assert opened is open or file.read_bytes() == b""
 
 
 def test_error_is_told_per_version_and_the_newest_sale_counts(tmp_path):

@@ -146,6 +146,13 @@ def test_latency_measures_one_stone_and_a_full_batch(monkeypatch):
     assert all(0 < each["p50"] <= each["p99"] for each in times.values())
 
 
+def test_latency_without_a_model_ends_with_the_remedy(tmp_path):
+    env = {"PRICE_MODEL_DIR": str(tmp_path)}
+    with pytest.raises(process.ProcessError, match="Zuerst ausführen: make model") as refused:
+        process.output(["python", "-m", latency.__name__], env=env)
+    assert "Traceback" not in str(refused.value)
+
+
 def test_model_on_the_pages_is_the_trained_one(tmp_path):
     shutil.copy(PAGES / "price_model.onnx", tmp_path)
     shutil.copy(ARTIFACTS / "metadata.json", tmp_path)

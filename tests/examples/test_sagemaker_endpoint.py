@@ -61,6 +61,17 @@ def test_archive_without_model_is_refused_and_not_begun(tmp_path, monkeypatch):
     assert not (tmp_path / "a.tar.gz").exists()
 
 
+def test_old_archive_stays_when_a_file_is_missing(tmp_path, monkeypatch):
+    target = tmp_path / "a.tar.gz"
+    target.write_bytes(b"gestern")
+    content = [*package.CONTENT["service"], package.ARTIFACTS / "fehlt.onnx"]
+    monkeypatch.setitem(package.CONTENT, "service", content)
+    monkeypatch.setattr("sys.argv", ["package", "service", str(target)])
+    with pytest.raises(SystemExit, match="nicht packen"):
+        package.main()
+    assert list(tmp_path.iterdir()) == [target] and target.read_bytes() == b"gestern"
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["alles", "a.tar.gz"], ["service"], ["service", "nirgends/a.tar.gz"]]
 )

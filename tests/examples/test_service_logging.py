@@ -410,3 +410,11 @@ def test_request_id_does_not_leak_into_other_tasks(handler):
 
     asyncio.run(many())
     assert all(line["sent"] == line["request_id"] for line in read(handler.folder))
+
+
+@pytest.mark.parametrize("module", ["cost", "spans"])
+def test_measuring_without_a_model_ends_with_its_remedy(tmp_path, module):
+    env = {"PRICE_MODEL_DIR": str(tmp_path)}
+    with pytest.raises(process.ProcessError, match="make model") as refused:
+        process.output(["python", "-m", f"examples.service_logging.{module}"], 30, env)
+    assert "Traceback" not in str(refused.value)

@@ -226,7 +226,7 @@ def test_project_that_exists_is_not_created_twice(project):
     assert "Google hat abgelehnt: " in refused("account", "create", PROJECT, env=env)
     wrong = env | {"GOOGLE_LOCAL_TOKEN": "falsch"}
     assert "Google hat abgelehnt: " in refused("account", "inventory", PROJECT, env=wrong)
-    assert "Aufruf: account create|delete|inventory PROJEKT" in refused("account", "create")
+    assert "account create|delete|inventory PROJEKT" in refused("account", "create")
 
 
 SWITCHED = """
@@ -287,3 +287,44 @@ def test_bucket_keeps_nothing_of_what_is_deleted():
     code += "account.create('p'); print(calls[0]['json'])"
     said = process.output(["python:local_cloud", "-c", code])
     assert "'retentionDurationSeconds': '0'" in said
+
+
+@pytest.mark.parametrize("waits", [0, 2])
+def test_failed_operation_is_a_refusal(waits):
+    require_environment("local_cloud")
+    code = f"""
+from types import SimpleNamespace
+from examples.vertex_ai_endpoint import account
+running = {{"name": "projects/p/operations/1"}}
+ended = running | {{"done": True, "error": {{"code": 8, "message": "Kontingent erschöpft"}}}}
+bodies = iter([running] * {waits} + [ended])
+def request(*_, **__):
+    body = next(bodies)
+    return SimpleNamespace(content=b"x", ok=True, json=lambda: body)
+account.session = lambda: SimpleNamespace(request=request)
+account.time.sleep = lambda _: None
+try:
+    account.call("POST", "artifactregistry", "/v1/x")
+except account.CloudError as error:
+    print(error)
+"""
+    said = process.output(["python:local_cloud", "-c", code], env={"PYTHONPATH": ""})
+    assert said == "Kontingent erschöpft\n"
+
+
+def test_folder_made_in_the_console_is_no_file(tmp_path):
+    require_environment("local_cloud")
+    code = """
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from examples.vertex_ai_endpoint import artifacts
+def blob(name):
+    return SimpleNamespace(name=name, download_to_filename=lambda path: Path(path).write_bytes(b""))
+blobs = [blob(name) for name in ("model/", "model/metadata.json", "model/alt/")]
+client = SimpleNamespace(list_blobs=lambda *_, **__: blobs)
+artifacts.storage.Client = SimpleNamespace(create_anonymous_client=lambda: client)
+print(*os.listdir(artifacts.fetch("gs://bucket/model")))
+"""
+    env = {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:9", "TMPDIR": str(tmp_path)}
+    assert process.output(["python:local_cloud", "-c", code], env=env) == "metadata.json\n"

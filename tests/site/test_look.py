@@ -70,6 +70,11 @@ def test_phone_shows_diagrams_links_and_terms_whole(phone, toc_pages, base_url):
     for name in toc_pages:
         phone.goto(f"{base_url}/{name}.html", wait_until="load")
         facts = phone.evaluate(FACTS)
+        # So breit ist ein Fenster von 1280 px bei 400 % Vergrößerung.
+        phone.set_viewport_size({"width": 320, "height": 900})
+        if (wide := phone.evaluate("document.documentElement.scrollWidth")) > 320:
+            problems.append(f"{name}: {wide} px breit statt 320")
+        phone.set_viewport_size({"width": 390, "height": 900})
         drawn += bool(facts["sizes"])
         if facts["sizes"] and (smallest := min(facts["sizes"])) < 11:
             problems.append(f"{name}: Schrift im Diagramm mit {smallest:.1f} px")
@@ -115,5 +120,93 @@ def test_wide_content_leaves_the_sidebar_alone(browser, base_url):
     for name in ("book/index", "book/herausforderungen", "notebooks/gradio_app"):
         page.goto(f"{base_url}/{name}.html")
         widths.add(page.locator(".bd-sidebar-primary").bounding_box()["width"])
+        # Was daneben steht, braucht keinen Knopf; er legte einen Schleier über die Seite.
+        assert page.locator(".secondary-toggle").is_hidden()
     page.close()
     assert len(widths) == 1, widths
+
+
+BLOCKED = """for (const name of ["localStorage", "sessionStorage"])
+  Object.defineProperty(window, name, {
+    configurable: true,
+    get() { throw new DOMException("gesperrt", "SecurityError"); },
+  });
+"""
+
+
+def test_menu_and_colours_work_without_storage(phone, base_url):
+    phone.add_init_script(BLOCKED)
+    phone.goto(f"{base_url}/book/grundlagen.html")
+    phone.locator(".primary-toggle").click()
+    phone.wait_for_selector(".bd-sidebar-primary a:focus")
+    phone.keyboard.press("Escape")
+    phone.wait_for_selector(".primary-toggle:focus")
+    before = phone.locator("html").get_attribute("data-mode")
+    phone.locator(".theme-switch-button").click()
+    assert phone.locator("html").get_attribute("data-mode") != before
+
+
+COVERED = """() => {
+  const { x, y, width, height } = document.activeElement.getBoundingClientRect();
+  const seen = document.elementFromPoint(x + width / 2, y + height / 2);
+  // Nach dem letzten Eintrag ist der Browser selbst an der Reihe.
+  return document.activeElement === document.body || document.activeElement.contains(seen)
+    ? "" : document.activeElement.outerHTML.slice(0, 80);
+}"""
+
+
+def test_keyboard_stays_where_the_eye_is(phone, base_url):
+    phone.goto(f"{base_url}/book/grundlagen.html")
+    # Das Verzeichnis der Seite ist zugeklappt: Keiner seiner Einträge bekommt den Fokus.
+    links = phone.locator(".bd-sidebar-secondary a")
+    assert links.count() and links.evaluate_all(
+        "all => all.every((link) => getComputedStyle(link).visibility === 'hidden')"
+    )
+    phone.locator(".primary-toggle").click()
+    phone.wait_for_selector(".bd-sidebar-primary a:focus")
+    last = phone.locator(".bd-sidebar-primary a:visible").last
+    last.focus()
+    phone.keyboard.press("Tab")
+    assert not (hidden := phone.evaluate(COVERED)), hidden
+
+
+def test_closed_search_gives_the_focus_back(browser, base_url):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(f"{base_url}/book/persistenz.html")
+    page.locator(".bd-article a").nth(3).focus()
+    place = page.evaluate("document.activeElement.outerHTML")
+    page.keyboard.press("Control+k")
+    page.wait_for_selector(".search-button__wrapper.show input:focus")
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.outerHTML") == place
+    page.keyboard.press("Control+k")
+    page.wait_for_selector(".search-button__wrapper.show input:focus")
+    page.keyboard.press("Tab")
+    page.wait_for_selector(".search-button__wrapper.show", state="detached")
+    page.close()
+
+
+def test_contrast_mode_shows_buttons_and_focus(browser, base_url):
+    context = browser.new_context(forced_colors="active", color_scheme="dark")
+    page = context.new_page()
+    page.goto(f"{base_url}/book/persistenz.html")
+    style = "(node, name) => getComputedStyle(node)[name]"
+    icon = page.locator(".theme-switch:visible").evaluate(style, "backgroundColor")
+    assert icon != page.locator("body").evaluate(style, "backgroundColor")
+    button = page.locator(".price-form button")
+    assert button.evaluate(style, "borderTopWidth") == "1px"
+    link = page.locator("nav.bd-links li > a").nth(2)
+    link.focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    assert link.evaluate(style, "outlineStyle") == "solid"
+    context.close()
+
+
+def test_every_fold_and_the_own_page_have_a_name(browser, base_url):
+    page = browser.new_page()
+    page.goto(f"{base_url}/book/grundlagen.html")
+    names = page.locator("nav.bd-links summary").evaluate_all("all => all.map((s) => s.ariaLabel)")
+    assert len(names) == len(set(names)) == 7
+    assert page.locator("nav.bd-links [aria-current=page]").inner_text() == "Grundlagen"
+    page.close()

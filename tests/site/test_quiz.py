@@ -118,6 +118,24 @@ def test_several_right_answers_are_all_wanted(open_page):
         "Gelöst: 1 von 3 Fragen.",
         "Gelöst: 3 von 3 Fragen.",
     )
+    # Ohne Antwort ist auch eine gelöste Frage wieder offen.
+    for number in (1, 2, 3):
+        page.locator("form.quiz").nth(2).locator("input").nth(number).uncheck()
+    answer(page, 3)
+    answer(page, 1, 1)
+    assert result(page, 1) == "Gelöst: 2 von 3 Fragen."
+
+
+def test_lost_script_leaves_no_button_that_forgets_the_answer(open_page):
+    page = open_page()
+    page.route("**/quiz.mjs", lambda route: route.abort())
+    page.reload()
+    form = page.locator("form.quiz").first
+    form.locator("input").first.check()
+    assert not form.locator("button").is_visible()
+    assert form.locator(".quiz-why").first.is_visible()
+    form.locator("input").first.press("Enter")
+    assert "?" not in page.url and form.locator("input").first.is_checked()
 
 
 def test_without_javascript_choosing_shows_the_explanation(open_page):

@@ -1,5 +1,6 @@
 """Die Suche führt mit Fragen, wie Lernende sie stellen, zuerst zum richtigen Kapitel."""
 
+import unicodedata
 from collections.abc import Iterator
 
 import pytest
@@ -85,7 +86,8 @@ def ask(tab, question: str) -> list[str]:
     """Stellt eine Frage mit der Tastatur und gibt die Adressen der Treffer zurück."""
     tab.locator("#search-query").fill(question)
     tab.locator("#search-query").press("Enter")
-    tab.wait_for_function("q => document.documentElement.dataset.searched === q", arg=question)
+    typed = unicodedata.normalize("NFC", question)
+    tab.wait_for_function("q => document.documentElement.dataset.searched === q", arg=typed)
     return tab.locator(FIRST).evaluate_all("all => all.map(a => a.pathname)")
 
 
@@ -112,6 +114,7 @@ def test_questions_cover_every_notebook(toc_pages):
         ("Laeufe vergleichen", "notebooks/experiment_tracking_mlflow"),  # ohne Umlaute
         ("InconsistentVersionWarning", "notebooks/joblib_model"),  # eine Meldung
         ("KOVARIATENDRIFT", "notebooks/drift_detection"),
+        ("U\u0308berwachung mit Prometheus", "notebooks/monitoring_alerting"),  # aus einem PDF
     ],
 )
 def test_spelling_does_not_matter(tab, typed, page):

@@ -15,8 +15,14 @@ Reveal.initialize({
   pdfSeparateFragments: false,
   pdfMaxPagesPerSlide: 1,
   showNotes: query.has("notes") ? (printing ? "separate-page" : true) : false,
-  keyboard: { 78: () => Reveal.configure({ showNotes: !Reveal.getConfig().showNotes }) },
+  keyboard: {
+    78: () => {
+      Reveal.configure({ showNotes: !Reveal.getConfig().showNotes });
+      Reveal.layout();
+    },
+  },
 }).then(() => {
+  Reveal.layout(); // mit Notizen von Anfang an
   document.querySelector(".slide-number")?.setAttribute("aria-label", "Nummer der Folie");
   document.documentElement.dataset.ready = "yes";
 });
