@@ -110,6 +110,45 @@ def test_archive_holds_what_git_knows_and_what_was_built(project, tmp_path):
     assert size == archive.stat().st_size and [archive] == list(archive.parent.iterdir())
 
 
+def test_packages_of_the_images_stay_out(project, tmp_path):
+    wheel(project / "_build/student/examples/docker_image/wheels")
+    classroom.pack(tmp_path / "wheelhouse", tmp_path / "klasse.zip")
+    with zipfile.ZipFile(tmp_path / "klasse.zip") as file:
+        assert not [name for name in file.namelist() if name.endswith(".whl")]
+
+
+def test_archive_that_cannot_be_set_up_is_refused(tmp_path, monkeypatch):
+    archive, real = tmp_path / "klasse.zip", subprocess.run
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr(f"{classroom.TOP}/tools/setup.py", "raise SystemExit(3)")
+
+    def run(command: list, **options: object) -> subprocess.CompletedProcess:
+        if "find" in command:  # `uv` wird nicht gefragt: Es genügt dieses Python
+            return subprocess.CompletedProcess(command, 0, f"{sys.executable}\n")
+        return real(command, **options)
+
+    monkeypatch.setattr(classroom.subprocess, "run", run)
+    with pytest.raises(SystemExit, match=r"Ausgepackt und ohne Netz scheitert: tools/setup\.py"):
+        classroom.try_out(archive, VERSION)
+
+
+def test_archive_that_is_too_large_is_refused_before_it_is_tried(tmp_path, monkeypatch):
+    monkeypatch.setattr(classroom, "TARGET", tmp_path)
+    monkeypatch.setattr(classroom, "download", lambda _, python, folder: folder.mkdir(parents=True))
+    monkeypatch.setattr(classroom, "pack", lambda *_: classroom.LIMIT_BYTES + 1)
+    monkeypatch.setattr(classroom, "try_out", lambda *_: pytest.fail("ausprobiert"))
+    monkeypatch.setattr(sys, "argv", ["classroom.py"])
+    with pytest.raises(SystemExit, match="erlaubt sind 3"):
+        classroom.main()
+
+
+def test_package_that_is_not_to_be_had_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(classroom, "lock_for", lambda *_: ["x==1"])
+    monkeypatch.setattr(subprocess, "run", lambda *_: subprocess.CompletedProcess([], 1))
+    with pytest.raises(SystemExit, match="Nicht alle Pakete für linux"):
+        classroom.download("linux", "3.13", tmp_path)
+
+
 @pytest.mark.parametrize("folder", classroom.BUILT)
 def test_what_was_not_built_is_named(project, tmp_path, folder):
     shutil.rmtree(project / folder)

@@ -14,7 +14,9 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+import needs
 from contract import require_environment
+from tools import run_nbval
 
 ROOT = Path(__file__).resolve().parent.parent
 SLUG = "tiny_model"
@@ -179,6 +181,68 @@ def test_missing_environment_skips_the_contract_but_not_in_ci(monkeypatch):
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match=r"python tools/setup\.py gibt_es_nicht"):
         require_environment("gibt_es_nicht")
+
+
+def test_program_that_is_there_but_does_not_answer_is_missing(tmp_path, monkeypatch):
+    # Docker ist oft installiert und läuft nur nicht.
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setitem(run_nbval.REQUIREMENTS, "docker", (["false"], "Docker starten"))
+    path = tmp_path / "tiny.ipynb"
+    nbformat.write(new_notebook(metadata={"requires": ["docker"]}), path)
+    assert run_nbval.missing(path) == ["docker (Abhilfe: Docker starten)"]
+    with pytest.raises(pytest.skip.Exception, match="Docker starten"):
+        needs.tool("docker")
+
+
+@pytest.fixture
+def compared(tmp_path, monkeypatch):
+    """Ruft run_nbval.main() auf, ohne ein Notebook auszuführen: (Vergleiche, Ergebnis, Code)."""
+
+    def call(*metadata: dict, green: bool = True) -> tuple[list, dict, int]:
+        paths, calls, written = [], [], {}
+        for number, content in enumerate(metadata):
+            paths.append(tmp_path / "notebooks" / f"n{number}.ipynb")
+            paths[-1].parent.mkdir(exist_ok=True)
+            nbformat.write(new_notebook(metadata=content), paths[-1])
+
+        def compare(chosen: list, reports: Path, prefix: list, *options: str) -> bool:
+            calls.extend((path.stem, options) for path in chosen)
+            return green
+
+        monkeypatch.setattr(run_nbval, "compare", compare)
+        monkeypatch.setattr(run_nbval.runs, "REPORTS", tmp_path / "reports")
+        monkeypatch.setattr(run_nbval.runs, "write", written.update)
+        monkeypatch.setattr(sys, "argv", ["run_nbval.py", *map(str, paths)])
+        return calls, written, run_nbval.main()
+
+    return call
+
+
+def test_what_measures_runs_after_the_others_and_alone(compared):
+    calls, _, code = compared({"exclusive": True}, {})
+    assert code == 0 and [name for name, _ in calls] == ["n1", "n0"]
+    assert ["-n" in options for _, options in calls] == [True, False]
+
+
+def test_report_of_an_earlier_run_makes_nothing_green(compared, tmp_path):
+    (tmp_path / "reports").mkdir()
+    old = '<testsuites><testcase classname="notebooks.n0.ipynb" name="Cell 0" /></testsuites>'
+    (tmp_path / "reports" / "n0.xml").write_text(old, encoding="utf-8")
+    _, written, code = compared({}, green=False)
+    assert code == 1 and written["n0"]["outcome"] == "red"
+
+
+def test_lax_run_compares_nothing_and_is_no_evidence(missing):
+    def stored() -> list[Path]:
+        return sorted((missing / "_build" / "runs").glob("*.json"))
+
+    cell = new_code_cell("1 + 1", id="c0", execution_count=1)
+    cell.outputs = [new_output("execute_result", {"text/plain": "3"}, execution_count=1)]
+    nbformat.write(new_notebook(cells=[cell]), missing / NOTEBOOK)
+    before = stored()
+    done = run(missing, "tools/run_nbval.py", "--lax")
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout
+    assert stored() == before
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make fehlt. Abhilfe: sudo apt install make")

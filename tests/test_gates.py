@@ -17,6 +17,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import needs
+from test_layout import typed_code
 from texts import all_texts, spellings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +37,7 @@ COPIED = [
     "LICENSE-TEXT.md",
     "SECURITY.md",
     ".ci/run",
+    ".ci/kind",
     ".github/workflows/check.yml",
     ".ipython/profile_default/ipython_kernel_config.py",
     "book/_ext",
@@ -346,6 +348,15 @@ def test_output_in_pieces_is_saved_as_one(tree):
     assert [output.text for output in cell.outputs] == ["1\n2\n"]
 
 
+def test_changed_cell_gets_the_output_of_its_new_code(tree):
+    # Die Ausgabe darf schwanken; behalten wird sie nur, solange der Code derselbe ist.
+    edit(tree, NOTEBOOK, "time.time_ns()", "time.time_ns() and 'neu'")
+    assert save(tree).returncode == 0
+    cells = nbformat.read(tree / NOTEBOOK, as_version=4).cells
+    (changed,) = (cell for cell in cells if "time_ns" in cell.source)
+    assert changed.outputs[0].data["text/plain"] == "'neu'"
+
+
 def test_failing_notebook_is_not_saved(tree):
     edit(tree, EXAMPLE, "price_usd", "price")
     before = (tree / NOTEBOOK).read_bytes()
@@ -595,6 +606,34 @@ def test_image_without_text_breaks_the_build(tree):
 def test_typed_code_breaks_the_rules(tree):
     write(tree, "book/index.md", FILES["book/index.md"] + "\n```python\nprint(1)\n```\n")
     assert_red(rules(tree), r"book/index\.md: Zeile 5 .*print\(1\)")
+
+
+# Je Umweg ein Stück Markdown; von einem Zaun im anderen bis zu HTML.
+SMUGGLED = {
+    "in einer Direktive": "````{note}\n```python\nprint(1)\n```\n````\n",
+    "als Direktive": "```{code-block} python\nprint(1)\n```\n",
+    "als HTML": "<pre>print(1)</pre>\n",
+    "nach Nummern": "```{literalinclude} ../app.py\n:lines: 1-3\n```\n",
+}
+
+
+@pytest.mark.parametrize("way", SMUGGLED)
+def test_code_is_found_wherever_it_is_typed(way):
+    assert len(typed_code(SMUGGLED[way])) == 1
+    assert not typed_code("```{note}\nEin Satz.\n```\n\n```{literalinclude} ../app.py\n```\n")
+
+
+WAYS_AROUND = ("get_ipython()", "# NBVAL_SKIP", "warnings.filterwarnings('ignore')")
+
+
+def test_every_way_around_the_comparison_breaks_the_rules(tree):
+    for number, way in enumerate(WAYS_AROUND):
+        notebook = nbformat.read(tree / NOTEBOOK, as_version=4)
+        cell = next(cell for cell in notebook.cells if "time_ns" in cell.source)
+        cell.source = f"{way}\n{cell.source}"
+        nbformat.write(notebook, tree / f"notebooks/around_{number}.ipynb")
+    done = run(tree, *PYTEST, "tests/test_notebooks.py", "-k", "code_is_plain_python")
+    assert_red(done, *(rf"FAILED .*\[around_{number}\]" for number in range(len(WAYS_AROUND))))
 
 
 def test_notebook_missing_from_toc_breaks_the_rules(tree):

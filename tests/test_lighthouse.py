@@ -85,6 +85,20 @@ def test_late_measurement_leaves_no_browser(monkeypatch, tmp_path):
             time.sleep(0.05)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="die Attrappe ist ein Shellskript")
+def test_report_of_the_run_before_is_no_measurement(monkeypatch, tmp_path):
+    program, ready = tmp_path / "lighthouse", tmp_path / "ready.json"
+    ready.write_text(json.dumps(report()), encoding="utf-8")
+    # Nur der erste Lauf schreibt einen Bericht; der zweite scheitert gleich.
+    target = tmp_path / "report.json"
+    program.write_text(f"#!/bin/sh\nmv {ready} {target} 2>/dev/null || echo kein Chrome >&2\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(lighthouse, "LIGHTHOUSE", program)
+    assert lighthouse.measure("http://127.0.0.1:9", "chromium", tmp_path) == GOOD
+    with pytest.raises(ValueError, match="kein Chrome"):
+        lighthouse.measure("http://127.0.0.1:9", "chromium", tmp_path)
+
+
 def test_one_slow_run_of_three_does_not_count(measure_as, capsys):
     code, result, asked = measure_as(GOOD, GOOD | {"performance": 40}, GOOD)
     assert code == 0 and len(asked) == 3

@@ -1,6 +1,10 @@
 """Was den Seiten beim Bau abgenommen wird: unbenutzte Regeln im Stil, große Bilder."""
 
+from types import SimpleNamespace
+
+import accessible
 import pytest
+import self_contained
 import soak_table
 import stylesheet
 from images import WebP, measure
@@ -25,6 +29,51 @@ from sphinx.errors import ExtensionError
 )
 def test_style_keeps_exactly_the_used_rules(css, kept):
     assert stylesheet.prune(css, {"used"}) == kept
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<img src="//example.org/a.png">',
+        '<img srcset="https://example.org/a.png 2x">',
+        '<video poster="HTTPS://example.org/a.png">',
+        '<object data="https://example.org/a">',
+        '<link rel="stylesheet" href="https://example.org/a.css">',
+        '<svg><use xlink:href="https://example.org/a.svg#b"/></svg>',
+        '<p style="background: url(https://example.org/a.png)">',
+        "<style>@import '//example.org/a.css';</style>",
+        "<script>fetch('https://example.org/zaehler')</script>",
+    ],
+)
+def test_whatever_a_browser_would_load_is_found(html):
+    loads = self_contained.Loads()
+    loads.feed(html)
+    assert len(loads.found) == 1
+
+
+def test_what_a_reader_may_click_is_not_loaded():
+    loads = self_contained.Loads()
+    loads.feed('<a href="https://example.org">x</a><link rel="canonical" href="https://x.example">')
+    loads.feed('<img src="_images/a.webp"><p>fetch("https://example.org")</p>')
+    assert loads.found == []
+
+
+def test_common_style_that_loads_something_breaks_the_build(tmp_path):
+    (tmp_path / "_static").mkdir()
+    style = tmp_path / "_static" / stylesheet.BUNDLE
+    app = SimpleNamespace(outdir=tmp_path, builder=SimpleNamespace(name="html"))
+    style.write_text("a{background:url(a.svg)}", encoding="utf-8")
+    self_contained.refuse_foreign(app, None)
+    style.write_text("a{background:url(https://example.org/a.svg)}", encoding="utf-8")
+    with pytest.raises(ExtensionError, match=r"example\.org"):
+        self_contained.refuse_foreign(app, None)
+
+
+def test_file_name_is_no_text_for_an_image():
+    images = accessible.Images()
+    images.feed('<img src="a.svg" alt="../a.SVG"><img src="b.svg" alt=" "><img src="c.svg">')
+    images.feed('<img src="d.svg" alt="Ein Punkt auf einer Linie">')
+    assert images.found == ["a.svg", "b.svg", "c.svg"]
 
 
 def test_screenshot_becomes_webp_without_loss(tmp_path):

@@ -131,6 +131,19 @@ def test_service_and_its_children_die_with_a_killed_kernel(port, tmp_path):
         time.sleep(0.1)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Prozessgruppen gibt es nur auf POSIX")
+def test_children_that_outlive_their_parent_are_ended(port):
+    code = "import subprocess, sys; child = [sys.executable, '-c', 'import time; time.sleep(99)'];"
+    code += "print('Kind', subprocess.Popen(child).pid)"
+    with pytest.raises(process.ProcessError, match="endete beim Start") as error:
+        process.serve(["python", "-c", code], URL.format(port=port))
+    child = int(re.search(r"Kind (\d+)", str(error.value))[1])
+    deadline = time.monotonic() + 15
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "Das Kind läuft weiter"
+        time.sleep(0.1)
+
+
 def test_run_shows_stdout_and_fails_with_stderr(capsys):
     process.run(["python", "-c", "print('Grüße')"])
     assert capsys.readouterr().out == "Grüße\n"

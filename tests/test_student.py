@@ -17,7 +17,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 import process
 from needs import skip_or_fail
 from notebook_files import files_named
-from tools.student import WHEELS, course, student, tags, without_solutions, write
+from tools.student import COPIED, WHEELS, course, student, tags, without_solutions, write
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -120,6 +120,22 @@ def test_writing_again_replaces_the_folder(folder, tmp_path):
     assert [path.name for path in (target / "notebooks").glob("*.ipynb")] == [NOTEBOOKS[0].name]
 
 
+def test_failed_writing_keeps_the_old_folder_and_the_next_works(tmp_path):
+    root, target, broken = tmp_path / "project", tmp_path / "student", tmp_path / "broken.ipynb"
+    for name in COPIED:
+        make = Path.mkdir if name in ("book", "examples", "tools", "tests") else Path.touch
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        make(root / name)
+    student(NOTEBOOKS[:1], target, root)
+    broken.write_text("{", encoding="utf-8")
+    with pytest.raises(nbformat.reader.NotJSONError):
+        student([broken], target, root)
+    assert (target / "notebooks" / NOTEBOOKS[0].name).exists()
+    # Was der abgebrochene Lauf liegen ließ, stört den nächsten nicht.
+    student(NOTEBOOKS[1:2], target, root)
+    assert [path.name for path in target.glob("notebooks/*.ipynb")] == [NOTEBOOKS[1].name]
+
+
 CELLS = [
     ((), "import process\n\nprice = 2988"),
     (("exercise",), "doubled = None  # hier: verdoppeln"),
@@ -188,6 +204,14 @@ def test_open_work_runs_to_the_clean_up_and_says_why(graded):
     }
     feedback = (graded / "feedback" / "bob" / "tiny" / "tiny.html").read_text(encoding="utf-8")
     assert "Noch nicht: Das ist nicht das Doppelte." in feedback
+
+
+def test_course_made_again_keeps_what_was_handed_in(graded, tiny):
+    kept = [graded / "submitted" / "ada" / "tiny" / "tiny.ipynb", graded / "grades.csv"]
+    kept += [graded / "feedback" / "bob" / "tiny" / "tiny.html", graded / "gradebook.db"]
+    assert all(path.exists() for path in kept)
+    course([tiny], graded, ROOT / "tools" / "nbgrader_config.py")
+    assert [path.name for path in kept if not path.exists()] == []
 
 
 @pytest.fixture(scope="module")

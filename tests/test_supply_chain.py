@@ -95,6 +95,22 @@ def test_exception_holds_until_its_day():
     assert any("nicht mehr gebraucht" in problem for problem in audit.judge(set(), [entry], TODAY))
 
 
+def test_gap_in_the_first_of_several_locks_counts(monkeypatch, capsys, tmp_path):
+    locks = [tmp_path / name for name in ("first.txt", "second.txt")]
+    for lock in locks:
+        lock.touch()
+    monkeypatch.setattr(
+        audit, "vulnerabilities", lambda lock, _: {GAP} if lock == locks[0] else set()
+    )
+    monkeypatch.setattr(audit, "exceptions", list)
+    monkeypatch.setattr(sys, "argv", ["audit.py", *map(str, locks)])
+    assert audit.main() == 1
+    assert "flask 3.1.3: PYSEC-2026-1" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["audit.py", str(tmp_path / "fehlt.txt")])
+    with pytest.raises(SystemExit, match=r"Gibt es nicht: .*fehlt\.txt"):
+        audit.main()
+
+
 def test_exception_without_reason_is_refused(tmp_path):
     path = tmp_path / "audit.yml"
     path.write_text("- {package: flask, id: X, until: 2026-12-01}\n", encoding="utf-8")
@@ -151,6 +167,49 @@ def test_removed_secret_is_found_in_the_history(repository):
     git("commit", "-m", "Weg damit")
     assert find_secrets.tree(root) == set()
     assert {kind for _, kind, _ in find_secrets.history(root)} == {"AWS Access Key"}
+
+
+def test_secret_in_an_output_is_found(repository):
+    root, _ = repository
+    key = "AKIA" + "QWERTZUIOPASDFGH"
+    cell = {"cell_type": "code", "source": [], "metadata": {}}
+    cell["outputs"] = [{"output_type": "execute_result", "data": {"text/plain": [key]}}]
+    (root / "b.ipynb").write_text(json.dumps({"cells": [cell]}), encoding="utf-8")
+    # Noch kennt Git die Datei nicht; der nächste Commit nähme sie mit.
+    assert ("b.ipynb", "AWS Access Key", key) in find_secrets.tree(root)
+
+
+def test_secret_of_another_branch_is_found_in_the_history(repository):
+    root, git = repository
+    git("checkout", "--orphan", "sauber")
+    git("rm", "-rf", ".")
+    git("commit", "--allow-empty", "-m", "Neuer Anfang")
+    assert {kind for _, kind, _ in find_secrets.history(root)} == {"AWS Access Key"}
+
+
+def test_reason_covers_only_its_own_file_kind_and_value(tmp_path):
+    reasons = tmp_path / "secrets.yml"
+    reasons.write_text("- {file: a.py, type: Secret, value: 'unecht', reason: x}\n", "utf-8")
+    explained = ("a.py", "Secret", "unecht")
+    assert find_secrets.unexplained({explained}, reasons) == []
+    for other in (
+        ("b.py", "Secret", "unecht"),
+        ("a.py", "Token", "unecht"),
+        ("a.py", "Secret", "unecht, und doch echt"),
+    ):
+        assert find_secrets.unexplained({explained, other}, reasons) == [f"{other[0]}: {other[1]}"]
+
+
+def test_finding_in_the_history_is_red_and_stays_hidden(monkeypatch, capsys):
+    monkeypatch.setattr(find_secrets, "tree", set)
+    monkeypatch.setattr(find_secrets, "unexplained", lambda _: [])
+    monkeypatch.setattr(find_secrets, "history", lambda: {("history", "Token", "abcdefgh")})
+    monkeypatch.setattr(sys, "argv", ["find_secrets.py"])
+    assert find_secrets.main() == 0
+    monkeypatch.setattr(sys, "argv", ["find_secrets.py", "--history"])
+    assert find_secrets.main() == 1
+    said = capsys.readouterr().out
+    assert "Geschichte: Token" in said and "abcdefgh" not in said
 
 
 def test_reason_without_a_finding_goes_red():

@@ -21,7 +21,7 @@ SITE = Path(__file__).resolve().parent.parent / "_build" / "html"
 HOST = "127.0.0.1"
 HEADERS = [
     # 'unsafe-inline': Sphinx, Theme und die Tabellen von pandas betten Skripte und Stile ein;
-    # 'wasm-unsafe-eval': der Preisrechner führt WebAssembly aus.
+    # 'wasm-unsafe-eval': der Preisrechner rechnet damit.
     (
         b"content-security-policy",
         b"default-src 'self'; "

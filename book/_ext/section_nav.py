@@ -40,7 +40,7 @@ def name_sections(
 
 
 def name_folds(html: str) -> str:
-    """Sagt bei jedem Aufklapper der Seitenleiste, wessen Kapitel er zeigt."""
+    """Sagt bei jedem Pfeil der Seitenleiste, wessen Kapitel er zeigt."""
     return FOLD.sub(r'\1 aria-label="Kapitel zu „\2“ zeigen oder verbergen">', str(html))
 
 

@@ -60,7 +60,7 @@ class Webhook(BaseHTTPRequestHandler):
             text = "".join(f"{json.dumps(line)}\n" for line in found).encode()
             with self.lock, open(self.file, "ab", buffering=0) as file:
                 end = file.tell()
-                # Auf voller Platte kommt nur der Anfang an; eine halbe Zeile verdürbe die nächste.
+                # Auf voller Platte kommt nur der Anfang an; eine halbe Zeile verdirbt die nächste.
                 if file.write(text) < len(text):
                     file.truncate(end)
                     raise OSError

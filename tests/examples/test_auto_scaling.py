@@ -18,7 +18,7 @@ import yaml
 import needs
 import process
 from contract import RAY, free_port, load_into_cluster, require_environment
-from examples.auto_scaling import cost, guard, kill_replica, scale_ray, simulate
+from examples.auto_scaling import cold_start, cost, guard, kill_replica, scale_ray, simulate
 from examples.auto_scaling.simulate import Model, TraceError, explained, limited, wanted
 from examples.price_model.schema import EXAMPLE
 
@@ -246,6 +246,22 @@ def test_missing_autoscaler_is_one_german_line(cluster, tmp_path):
     command = ["python", "-m", "examples.auto_scaling.record", tmp_path / "trace", "--until", "1"]
     with pytest.raises(process.ProcessError, match=r"^Befehl endete mit 1:\n`kubectl` meldet: .*$"):
         process.output([*command, "--name", "nirgends"])
+
+
+def test_service_comes_back_when_the_measurement_fails(monkeypatch):
+    scaled = []
+
+    def until(url: str, status: int) -> float:
+        if status == 503:
+            sys.exit("Nach 60 s kam keine Antwort mit Status 503.")
+        return 0.0
+
+    monkeypatch.setattr(cold_start, "until", until)
+    monkeypatch.setattr(cold_start, "ask", lambda url: 200)
+    monkeypatch.setattr(cold_start, "scale", scaled.append)
+    with pytest.raises(SystemExit, match="503"):
+        cold_start.measure("http://127.0.0.1:1", 0)
+    assert scaled == [0, 1]
 
 
 # --- Ray Serve

@@ -10,10 +10,14 @@ import subprocess
 from collections.abc import Coroutine, Iterator
 from unittest import mock
 
+import docker
 import httpx
 import nbformat
 import pytest
 import yaml
+from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_output as output
+from traitlets.config import Config
 
 import needs
 import process
@@ -381,3 +385,100 @@ def test_removing_without_docker_is_one_sentence(tmp_path):
     with pytest.raises(process.ProcessError) as refused:
         process.output(["python", "-m", remove.__name__], env={"PATH": str(tmp_path)})
     assert str(refused.value) == "Befehl endete mit 1:\nDocker ist nicht installiert."
+
+
+class Actor:
+    """Eine erfundene Person: Ihr Kernel sagt immer dasselbe; beim Gehen misslingt es auf Wunsch."""
+
+    def __init__(self, said: str, leaving: Exception | None = None) -> None:
+        self.name, self.said, self.leaving, self.left = "ada", said, leaving, 0
+
+    async def log_in(self) -> None:
+        """Gelingt."""
+
+    start_server = log_in
+
+    async def open_notebook(self, chapter: str) -> None:
+        """Gelingt."""
+
+    async def execute(self, source: str) -> list[dict]:
+        return [output("stream", text=self.said)]
+
+    async def leave(self) -> None:
+        self.left += 1
+        if self.leaving:
+            raise self.leaving
+
+
+@pytest.fixture
+def chapter(tmp_path, monkeypatch) -> str:
+    """Ein Kapitel mit einer Zelle, die schwanken darf, und einer, die es nicht darf."""
+    cells = [new_code_cell("1", id=name, outputs=[output("stream", text="gut")]) for name in "ab"]
+    cells[0].outputs[0].text = "gestern"
+    cells[0].metadata["tags"] = ["nbval-ignore-output"]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "tiny.ipynb")
+    monkeypatch.setattr(simulate, "NOTEBOOKS", tmp_path)
+    return "tiny"
+
+
+def test_cell_that_says_something_else_is_a_failure(chapter):
+    good, bad = Actor("gut"), Actor("schlecht")
+    rows = together(*(simulate.attend(person, chapter, 0) for person in (good, bad)))
+    assert rows[0]["failure"] is None and rows[0]["chapter_seconds"] >= 0
+    assert rows[1]["failure"].startswith("Zelle „b“ gab anderes aus: ")
+    assert (good.left, bad.left) == (1, 1)
+
+
+def test_who_cannot_leave_keeps_the_first_failure(chapter):
+    gone = httpx.ReadTimeout("zu spät")
+    rows = together(
+        *(simulate.attend(Actor(said, gone), chapter, 0) for said in ("gut", "schlecht"))
+    )
+    assert rows[0]["failure"] == "Gehen: ReadTimeout: zu spät"
+    assert rows[1]["failure"].startswith("Zelle „b“")
+
+
+def test_server_is_asked_for_again_when_too_many_start():
+    answers = [httpx.Response(429, headers={"Retry-After": "0"}), httpx.Response(201)]
+    calls = []
+
+    def hub(request: httpx.Request) -> httpx.Response:
+        calls.append(request.method)
+        if request.method == "POST":
+            return answers.pop(0)
+        return httpx.Response(200, json={"servers": {"": {"ready": True}}})
+
+    person = simulate.Person("ada", "")
+    person.client = httpx.AsyncClient(base_url=simulate.HUB, transport=httpx.MockTransport(hub))
+    together(person.start_server())
+    assert calls == ["POST", "POST", "GET"]
+
+
+def test_container_of_a_person_is_limited_and_without_rights(tmp_path, monkeypatch):
+    (tmp_path / "people").write_text("lehre\n", encoding="utf-8")
+    monkeypatch.setenv("CLASSROOM_USERS", str(tmp_path / "people"))
+    monkeypatch.setenv("CLASSROOM_KEY", "k" * 32)
+    monkeypatch.setenv("CLASSROOM_STATE", str(tmp_path / "state"))
+    network = mock.Mock(attrs={"IPAM": {"Config": [{"Gateway": "172.30.0.1"}]}})
+    client = mock.Mock(
+        **{"networks.list.return_value": [], "networks.create.return_value": network}
+    )
+    monkeypatch.setattr(docker, "from_env", lambda: client)
+    config = Config()
+    path = HUB / "jupyterhub_config.py"
+    exec(
+        compile(path.read_text("utf-8"), path, "exec"),
+        {"get_config": lambda: config, "__file__": str(path)},
+    )
+    host = config.DockerSpawner.extra_host_config
+    assert host["memswap_limit"] == config.DockerSpawner.mem_limit, "Sonst wird ausgelagert"
+    assert host["pids_limit"] <= 512 and host["read_only"]
+    assert host["cap_drop"] == ["ALL"] and host["security_opt"] == ["no-new-privileges"]
+    assert config.DockerSpawner.pull_policy == "never"
+    (made,) = client.networks.create.call_args_list
+    assert made.kwargs["internal"]
+    assert made.kwargs["options"] == {"com.docker.network.bridge.enable_icc": "false"}
+    # Nur der eigene Rechner sieht den Hub, und nur der Besitzer liest, wo seine Schlüssel liegen.
+    assert config.JupyterHub.bind_url.startswith("http://127.0.0.1:")
+    assert config.ConfigurableHTTPProxy.api_url.startswith("http://127.0.0.1:")
+    assert (tmp_path / "state").stat().st_mode & 0o077 == 0

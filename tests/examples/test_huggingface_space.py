@@ -146,6 +146,22 @@ def test_start_with_an_unknown_revision_names_the_variable(monkeypatch):
         start.fetch_model()
 
 
+def test_start_takes_the_version_it_is_told(hub, tmp_path):
+    endpoint, tokens = hub
+    HfApi(endpoint, token=tokens["deploy"]).create_repo("kurs/price-model", private=True)
+    env = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_TOKEN": tokens["space"]}
+    env |= {"MODEL_REPO": "kurs/price-model", "MODEL_REVISION": "9.9.9"}
+    with pytest.raises(process.ProcessError, match="Diesen Stand kennt kurs/price-model nicht"):
+        process.output(["python", "examples/huggingface_space/start.py"], env=env, timeout=60)
+
+
+def test_file_of_an_older_version_does_not_stay(tmp_path):
+    (tmp_path / "space").mkdir()
+    (tmp_path / "space" / "alt.py").touch()
+    assemble.main(tmp_path)
+    assert not (tmp_path / "space" / "alt.py").exists() and (tmp_path / "space/start.py").exists()
+
+
 def test_keys_are_new_each_time_and_may_only_what_they_need():
     one, two = access.create(), access.create()
     assert not set(one["accounts"]) & set(two["accounts"])

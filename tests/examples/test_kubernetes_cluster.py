@@ -1,16 +1,14 @@
 """Manifeste gelten hier und auf der neuesten Version; im Cluster geht nichts verloren."""
 
+import contextlib
 import errno
-import io
 import json
 import os
 import subprocess
 import sys
 import uuid
-from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import yaml
@@ -325,18 +323,59 @@ def test_load_has_a_whole_round_after_the_intervention(monkeypatch, capsys):
     assert json.loads(counted)["sent"] == len(rounds) == 3
 
 
-@pytest.mark.parametrize("code", [None, 0])
-def test_load_that_ended_before_the_intervention_is_no_measurement(monkeypatch, code):
-    counted = {"communicate.return_value": ('{"sent": 1}', ""), "poll.return_value": code}
-    ended = mock.Mock(stdout=io.StringIO("begonnen\n"), returncode=0, **counted)
-    monkeypatch.setattr(under_load.subprocess, "Popen", lambda *_, **__: ended)
-    monkeypatch.setattr(under_load, "load_pod", lambda _: nullcontext("load"))
-    monkeypatch.setattr(under_load, "LEAD_SECONDS", 0)
-    if code is None:
-        assert under_load.run_under_load("price", []) == {"sent": 1}
-    else:
-        with pytest.raises(ClusterError, match="der Eingriff dauerte länger"):
-            under_load.run_under_load("price", [])
+@pytest.fixture
+def loaded(monkeypatch):
+    """Gibt Last ohne Cluster: Der Lastgenerator ist das Programm, das ein Test nennt."""
+    monkeypatch.setattr(under_load, "LEAD_SECONDS", 1)
+    monkeypatch.setattr(under_load, "run", lambda *_: "")
+    monkeypatch.setattr(under_load, "load_pod", lambda _: contextlib.nullcontext("pod"))
+    real = subprocess.Popen
+
+    def count(program: str, **options: object) -> dict:
+        def start(_: list[str], **streams: object) -> subprocess.Popen:
+            return real([sys.executable, "-c", program], **streams)
+
+        monkeypatch.setattr(under_load.subprocess, "Popen", start)
+        return under_load.run_under_load("price", ["kubectl"], **options)
+
+    return count
+
+
+BEGINS = "print('Die erste Runde ist beantwortet.', flush=True);"
+
+
+def test_load_that_ends_before_the_intervention_proves_nothing(loaded):
+    ends = f"{BEGINS} import sys; sys.stdin.read(); print('{{\"sent\": 3}}')"
+    assert loaded(ends) == {"sent": 3}
+    with pytest.raises(ClusterError, match="Was danach geschah, ist nicht gezählt"):
+        loaded(ends.replace("sys.stdin.read()", "__import__('time').sleep(0.3)"))
+    with pytest.raises(ClusterError, match="gescheitert: kaputt"):
+        loaded("import sys; sys.exit('kaputt')")
+
+
+def test_pod_that_is_going_but_still_answers_is_not_the_end(monkeypatch):
+    going = pod()
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    monkeypatch.setattr(under_load, "items", lambda *_: [pod(), going])
+    monkeypatch.setattr(under_load, "replaced", lambda _: True)
+    assert not under_load.settled("price")
+    going["status"]["containerStatuses"][0]["ready"] = False
+    assert under_load.settled("price")
+
+
+def test_load_pod_is_deleted_even_if_it_never_gets_ready(monkeypatch):
+    called = []
+
+    def run(command: list[str]) -> str:
+        called.append(command[3:])
+        if "wait" in command:
+            raise ClusterError("timed out")
+        return "load-x"
+
+    monkeypatch.setattr(under_load, "run", run)
+    with pytest.raises(ClusterError, match="timed out"), under_load.load_pod("price"):
+        pytest.fail("nicht bereit")
+    assert called[-1][:3] == ["delete", "pod", "load-x"]
 
 
 # --- mit Cluster

@@ -144,6 +144,26 @@ def test_too_large_body_is_refused(toy):
         assert line.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
+def test_chunks_are_too_large_together(toy):
+    _, client = toy
+    with socket.create_connection((client.base_url.host, client.base_url.port), 30) as line:
+        line.sendall(b"POST /echo/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        # Jedes Stück für sich wäre klein genug.
+        line.sendall(b"1\r\n \r\n5f5e100\r\n")
+        assert line.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_refused_body_is_not_read_as_the_next_call(toy):
+    _, client = toy
+    with socket.create_connection((client.base_url.host, client.base_url.port), 30) as line:
+        head = b"POST /echo/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n"
+        line.sendall(head + b"GET /files/geheim HTTP/1.1\r\nHost: x\r\n\r\n")
+        said = b""
+        while part := line.recv(1000):
+            said += part
+    assert said.startswith(b"HTTP/1.1 413 ") and b"geheim" not in said
+
+
 @pytest.mark.parametrize(
     "head",
     [

@@ -16,6 +16,7 @@ from azure_ml import SUBSCRIPTION, Azure, AzureError, module
 from contract import free_port, require_environment
 from examples.local_cloud import azure as azure_cloud
 from examples.local_cloud import blobs
+from examples.local_cloud.azure_access import Principal
 from examples.local_cloud.service import Refusal, Request
 from examples.price_model.schema import EXAMPLE
 
@@ -107,6 +108,42 @@ def test_role_decides_what_is_allowed(azure):
     assert (error.status, error.code) == (403, "AuthorizationFailed")
     assert "'Microsoft.MachineLearningServices/workspaces/read'" in error.message
     azure.call("deployer", "workspaces.get", "price")
+
+
+def test_not_actions_take_away_what_actions_allow():
+    role = {"Actions": ["Microsoft.Storage/*"], "NotActions": ["microsoft.storage/*/DELETE"]}
+    person = Principal("a", role)
+    assert person.may("Microsoft.Storage/accounts/read")
+    assert not person.may("Microsoft.Storage/accounts/delete")
+    assert not person.may("Microsoft.Insights/components/read")
+
+
+CONTAINER = """
+import json, os, pathlib, sys
+from unittest import mock
+from examples.local_cloud import azure
+
+app = azure.Azure(pathlib.Path(sys.argv[1]))
+app._asset = lambda path: {"properties": json.loads(path.partition("=")[2])}
+app._blobs = mock.Mock()
+app.start = lambda command, env, cwd: print(json.dumps(env))
+routes = {f"{kind}Route": {"path": "/"} for kind in ("liveness", "readiness", "scoring")}
+made = {"image": "r/price-api:1", "inferenceConfig": routes}
+model = {"modelUri": "store/paths/x"}
+environment = f"a/b/c={json.dumps(made)}"
+app._start({"model": f"m/versions/1={json.dumps(model)}", "environmentId": environment})
+"""
+
+
+def test_container_sees_no_token_of_the_platform(tmp_path):
+    require_environment("local_cloud")
+    env = {"LOCAL_AZURE_TOKENS": "{}", "LOCAL_AZURE_CERTIFICATE": "geheim", "PYTHONPATH": "."}
+    said = process.output(["python:local_cloud", "-c", CONTAINER, tmp_path], env=env)
+    seen = json.loads(said)
+    assert seen["AZUREML_MODEL_DIR"].startswith(str(tmp_path))
+    assert (
+        not [name for name in seen if name.startswith("LOCAL_AZURE")] and "PYTHONPATH" not in seen
+    )
 
 
 def test_broken_content_is_refused(azure):

@@ -209,6 +209,75 @@ def test_role_that_sagemaker_may_not_take_is_refused(aws, account):
     assert "does not have BatchGetImage permission" in error.message
 
 
+ALLOWED = """
+import json, sys
+from moto.iam.models import iam_backends
+from examples.local_cloud import aws_access
+
+trust = {"Effect": "Allow", "Principal": json.loads(sys.argv[1]), "Action": "sts:AssumeRole"}
+backend = iam_backends[aws_access.ACCOUNT]["aws"]
+role = backend.create_role("a", json.dumps({"Statement": trust}), "/", None, "", {}, "3600")
+policy = {"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}
+document = {"Version": "2012-10-17", "Statement": policy}
+backend.put_role_policy("a", "p", json.dumps(document))
+print(aws_access.role_allows(role.arn, "ecr:BatchGetImage", "x"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("principal", "allowed"),
+    [
+        ({"Service": "sagemaker.amazonaws.com"}, "True"),
+        # Dasselbe Recht nützt nichts, wenn die Rolle SageMaker nicht vertraut.
+        ({"Service": "lambda.amazonaws.com"}, "False"),
+        ({"AWS": "arn:aws:iam::123456789012:root"}, "False"),
+    ],
+)
+def test_right_of_a_role_counts_only_for_whom_it_trusts(principal, allowed):
+    require_environment("local_cloud")
+    command = ["python:local_cloud", "-W", "ignore", "-c", ALLOWED, json.dumps(principal)]
+    assert process.output(command).strip() == allowed
+
+
+NARROWER = """
+from examples.local_cloud.aws_access import check_trust
+from examples.local_cloud.service import Refusal, Request
+
+try:
+    check_trust(Request("POST", "/", {}, {}, b"RoleArn=a&Policy=%7B%7D"), "ada")
+except Refusal as refusal:
+    print(refusal.status, refusal.message)
+"""
+
+
+def test_narrower_session_is_refused_because_it_would_get_more():
+    require_environment("local_cloud")
+    said = process.output(["python:local_cloud", "-W", "ignore", "-c", NARROWER])
+    assert said == "501 Nicht nachgebildet: sts:AssumeRole mit Policy\n"
+
+
+CONTAINER = """
+import json, pathlib, sys
+from types import SimpleNamespace
+from examples.local_cloud.sagemaker import SageMaker
+
+app = SageMaker(pathlib.Path(sys.argv[1]))
+model = SimpleNamespace(primary_container={"Image": "r/price-service:1"}, containers=[])
+app._backend = lambda region: SimpleNamespace(_models={"m": model})
+app.start = lambda command, env: print(json.dumps(env))
+app._start("eu-central-1", {"ModelName": "m"})
+"""
+
+
+def test_container_sees_no_key_of_the_account(tmp_path):
+    require_environment("local_cloud")
+    env = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "geheim"}
+    command = ["python:local_cloud", "-W", "ignore", "-c", CONTAINER, tmp_path]
+    seen = json.loads(process.output(command, env=env))
+    assert seen["SAGEMAKER_BASE_DIR"].startswith(str(tmp_path))
+    assert not [name for name in seen if name.startswith("AWS_")]
+
+
 def test_refusal_of_the_container_arrives_as_model_error(aws, account, client):
     with pytest.raises(AwsError) as error:
         ask(aws, client, Body="{")

@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import httpx
 import psutil
@@ -145,6 +146,99 @@ def test_missing_things_are_named(project, code, status):
     error = refused(project, code, model=model, job=job)
     assert error.status == status
     assert "nirgends" in error.message or "7" in error.message
+
+
+CONTAINER = """
+import json, pathlib, sys
+from unittest import mock
+from examples.local_cloud.vertex import Vertex
+
+app = Vertex(pathlib.Path(sys.argv[1]))
+child = mock.Mock()
+app.start = lambda command, env: print(json.dumps(env)) or child
+app.launch({"containerSpec": {"imageUri": "r/price-service:1"}, "_copy": "gs://b/m"}, {})
+app.stop()
+"""
+
+
+def test_container_sees_no_token_of_the_owner(tmp_path):
+    require_environment("local_cloud")
+    env = {"LOCAL_GOOGLE_TOKEN": "geheim", "GOOGLE_APPLICATION_CREDENTIALS": "geheim.json"}
+    said = process.output(
+        ["python:local_cloud", "-W", "ignore", "-c", CONTAINER, tmp_path], env=env
+    )
+    seen = json.loads(said.splitlines()[-1])
+    assert seen["AIP_STORAGE_URI"] == "gs://b/m" and "PATH" in seen
+    assert "geheim" not in said
+
+
+# Die Plattform im selben Prozess, gefragt ohne Netz; `call` gibt Status und Inhalt zurück.
+PLATFORM = """
+import json, pathlib, sys
+from examples.local_cloud.google_cloud import TENANT
+from examples.local_cloud.service import Request
+from examples.local_cloud.vertex import Vertex
+
+app = Vertex(pathlib.Path(sys.argv[1]))
+PLACE = "/v1/projects/p/locations/europe-west3"
+
+def call(method, path, content=b"", token="inhaber", **query):
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    kind = "application/json" if body != content else "application/octet-stream"
+    headers = {"authorization": f"Bearer {token}", "content-type": kind, "host": "127.0.0.1"}
+    answer = app.answer(Request(method, path, query, headers, body))
+    return answer.status, json.loads(answer.body() or b"{}")
+
+try:
+    exec(sys.argv[2])
+finally:
+    app.stop()
+"""
+
+
+def platform(folder: Path, code: str) -> str:
+    """Führt Code mit der Plattform aus und gibt die letzte Zeile zurück."""
+    require_environment("local_cloud")
+    command = ["python:local_cloud", "-W", "ignore", "-c", PLATFORM, folder, code]
+    return process.output(command, env={"LOCAL_GOOGLE_TOKEN": "inhaber"}).splitlines()[-1]
+
+
+def test_token_ends_with_its_account_even_if_the_name_comes_back(tmp_path):
+    code = """
+call("POST", "/v1/projects/p/roles", {"roleId": "all", "role": {"includedPermissions": [
+    "aiplatform.endpoints.list"]}})
+def create():
+    return call("POST", "/v1/projects/p/serviceAccounts", {"accountId": "a"})[1]["email"]
+email = create()
+give = f"/v1/projects/-/serviceAccounts/{email}:generateAccessToken"
+binding = {"role": "projects/p/roles/all", "members": [f"serviceAccount:{email}"]}
+call("POST", "/v1/projects/p:setIamPolicy", {"policy": {"bindings": [binding]}})
+old = call("POST", give, {})[1]["accessToken"]
+seen = [call("GET", f"{PLACE}/endpoints", token=old)[0]]
+call("DELETE", f"/v1/projects/p/serviceAccounts/{email}")
+create()
+new = call("POST", give, {})[1]["accessToken"]
+print(seen + [call("GET", f"{PLACE}/endpoints", token=token)[0] for token in (old, new)])
+"""
+    assert platform(tmp_path, code) == "[200, 401, 200]"
+
+
+def test_copy_of_the_platform_is_fixed_and_closed_to_its_users(tmp_path):
+    code = """
+call("POST", f"{PLACE}/repositories", {}, repositoryId="price")
+call("POST", "/storage/v1/b", {"name": "b"})
+def put(content):
+    call("POST", "/upload/storage/v1/b/b/o", content, uploadType="media", name="m/model.onnx")
+put(b"alt")
+image = "europe-west3-docker.pkg.dev/p/price/price-service:1"
+spec = {"containerSpec": {"imageUri": image}, "artifactUri": "gs://b/m"}
+call("POST", f"{PLACE}/models:upload", {"model": spec, "modelId": "price"})
+put(b"neu")
+bucket, _, folder = app.version(f"{PLACE[4:]}/models/price")["_copy"][5:].partition("/")
+listed = call("GET", f"/storage/v1/b/{bucket}/o")[0]
+print(app.read("b", "m/model.onnx"), app.read(bucket, f"{folder}/model.onnx"), listed)
+"""
+    assert platform(tmp_path, code) == "b'neu' b'alt' 403"
 
 
 @pytest.mark.parametrize(

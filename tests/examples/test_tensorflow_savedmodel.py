@@ -16,6 +16,12 @@ SLUG = "tensorflow_savedmodel"
 PYTHON = f"python:{SLUG}"
 ARTIFACTS = process.ROOT / "examples" / SLUG / "artifacts"
 SMALL = ["--units", "4", "--epochs", "1"]
+LOAD = f"""
+import sys
+from pathlib import Path
+from examples.{SLUG}.server import load_model
+print(load_model(Path(sys.argv[1])).version)
+"""
 MAX_BYTES = 300_000  # so groß darf ein SavedModel im Museum höchstens sein
 
 
@@ -193,6 +199,23 @@ def test_server_without_model_names_the_command(tmp_path):
     with pytest.raises(process.ProcessError, match="Abhilfe: make keras-model") as error:
         process.output(module("server", "--model_base_path", tmp_path))
     assert "Traceback" not in str(error.value)
+
+
+def test_half_copied_version_is_not_served(tmp_path):
+    shutil.copytree(ARTIFACTS / "price" / "1", tmp_path / "1")
+    (tmp_path / "2" / "variables").mkdir(parents=True)
+    (tmp_path / "kopie").mkdir()
+    shutil.copy(ARTIFACTS / "price" / "1" / "saved_model.pb", tmp_path / "kopie")
+    assert process.output([PYTHON, "-c", LOAD, tmp_path]).strip() == "1"
+
+
+def test_model_that_does_not_name_its_version_is_not_served(tmp_path):
+    shutil.copytree(ARTIFACTS / "price" / "1", tmp_path / "3")
+    graph = tmp_path / "3" / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes().replace(b"model_version", b"modellfassung"))
+    reason = r"Version 3 nennt in der Antwort nicht: model_version\. Nicht geladen"
+    with pytest.raises(process.ProcessError, match=reason):
+        process.output([PYTHON, "-c", LOAD, tmp_path])
 
 
 def test_model_with_other_features_is_not_served(small, tmp_path):

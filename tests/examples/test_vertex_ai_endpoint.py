@@ -328,3 +328,84 @@ print(*os.listdir(artifacts.fetch("gs://bucket/model")))
 """
     env = {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:9", "TMPDIR": str(tmp_path)}
     assert process.output(["python:local_cloud", "-c", code], env=env) == "metadata.json\n"
+
+
+# Ein Projekt mit Fremdem: Nur auf der zweiten Seite steht, was `create` anlegt.
+CLEAN_UP = """
+import json, sys
+from types import SimpleNamespace
+from examples.vertex_ai_endpoint import account
+
+FOUND = {
+    "b": ("items", "name", ["price-archive"], ["p-price-models"]),
+    "o": ("items", "name", ["a/1"], ["a/2"]),
+    "repositories": ("repositories", "name", ["price-old"], ["x/price"]),
+    "serviceAccounts": ("accounts", "email", ["price-batch@p.iam.gserviceaccount.com"],
+                        [f"price-{n}@p.iam.gserviceaccount.com" for n in account.NAMES]),
+    "roles": ("roles", "name", ["price_viewer"], ["x/price_deployer", "x/price_client"]),
+}
+deleted, policies = [], []
+policy = {"bindings": [{"role": f"projects/p/roles/{name}", "members": []}
+                       for name in ("price_client", "price_viewer", "other")]}
+
+def request(method, url, params=None, json=None):
+    body, path = {}, url.partition(".com/")[2].partition("?")[0]
+    if method == "DELETE":
+        deleted.append(path)
+    elif path.endswith(":setIamPolicy"):
+        policies.append(json["policy"])
+    elif path.endswith(":getIamPolicy"):
+        body = policy
+    elif path.split("/")[-1] in FOUND:
+        items, key, *pages = FOUND[path.split("/")[-1]]
+        page = int((params or {}).get("pageToken", 0))
+        body = {items: [{key: name} for name in pages[page]]}
+        body |= {"nextPageToken": "1"} if page == 0 else {}
+    return SimpleNamespace(content=True, ok=True, json=lambda: body)
+
+account.session = lambda: SimpleNamespace(request=request)
+account.delete("p")
+print(json.dumps([deleted, [b["role"] for p in policies for b in p["bindings"]]]))
+"""
+
+
+def test_only_what_create_made_is_deleted_wherever_it_is_listed():
+    require_environment("local_cloud")
+    deleted, kept = json.loads(process.output(["python:local_cloud", "-c", CLEAN_UP]))
+    accounts = [f"price-{name}@p.iam.gserviceaccount.com" for name in ("deployer", "client")]
+    assert deleted == [
+        *(f"v1/projects/p/serviceAccounts/{email}" for email in accounts),
+        *(f"v1/projects/p/roles/price_{name}" for name in ("deployer", "client")),
+        "v1/projects/p/locations/europe-west3/repositories/price",
+        *(f"storage/v1/b/p-price-models/o/a%2F{number}" for number in (1, 2)),
+        "storage/v1/b/p-price-models",
+    ]
+    assert kept == ["projects/p/roles/price_viewer", "projects/p/roles/other"]
+
+
+FETCH = """
+from types import SimpleNamespace
+from google.cloud import storage
+from examples.vertex_ai_endpoint import artifacts
+
+class Blob:
+    def __init__(self, name):
+        self.name = name
+
+    def download_to_filename(self, path):
+        path.write_text(self.name)
+
+NAMES = ["price/1/", "price/1/model.onnx", "price/10/model.onnx", "price/10/other.json"]
+listed = lambda bucket, prefix: [Blob(name) for name in NAMES if name.startswith(prefix)]
+client = SimpleNamespace(list_blobs=listed)
+storage.Client.create_anonymous_client = lambda: client
+for uri in ("gs://b/price/1", "gs://b/price/1/"):
+    print({path.name: path.read_text() for path in artifacts.fetch(uri).iterdir()})
+"""
+
+
+def test_only_this_version_is_fetched_and_no_folder(tmp_path):
+    require_environment("local_cloud")
+    env = {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:1", "TMPDIR": str(tmp_path)}
+    said = process.output(["python:local_cloud", "-c", FETCH], env=env)
+    assert said.splitlines() == ["{'model.onnx': 'price/1/model.onnx'}"] * 2

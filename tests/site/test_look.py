@@ -70,7 +70,7 @@ def test_phone_shows_diagrams_links_and_terms_whole(phone, toc_pages, base_url):
     for name in toc_pages:
         phone.goto(f"{base_url}/{name}.html", wait_until="load")
         facts = phone.evaluate(FACTS)
-        # So breit ist ein Fenster von 1280 px bei 400 % Vergrößerung.
+        # So breit ist ein Fenster am Rechner bei 400 % Vergrößerung.
         phone.set_viewport_size({"width": 320, "height": 900})
         if (wide := phone.evaluate("document.documentElement.scrollWidth")) > 320:
             problems.append(f"{name}: {wide} px breit statt 320")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import needs
+import slides as program
 
 ROOT = Path(__file__).resolve().parents[2]
 SLUGS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -157,3 +158,17 @@ def test_solutions_and_versions_are_not_shown(slides, slug):
     for cell in notebook.cells:
         if {"solution", "versions", "check"} & set(cell.metadata.get("tags", [])):
             assert re.sub(r"\s", "", cell.source) not in text, f"Zelle {cell.id} ist zu sehen"
+
+
+def test_failed_building_leaves_no_overview_of_old_decks(tmp_path, monkeypatch):
+    for path in (tmp_path / "reveal.js", tmp_path / "reveal.css"):
+        path.touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "index.html").write_text("alt", encoding="utf-8")
+    monkeypatch.setattr(program, "REVEAL", tmp_path)
+    monkeypatch.setattr(program, "write", lambda *_: {}["fehlt"])
+    monkeypatch.setattr(sys, "argv", ["slides.py", str(tmp_path / "out")])
+    with pytest.raises(KeyError, match="fehlt"):
+        program.main()
+    # Ohne Übersicht gelten die Folien als nicht gebaut.
+    assert not (tmp_path / "out" / "index.html").exists()
