@@ -169,7 +169,10 @@ audit: .venv/.checks ## Locks mit bekannten Lücken abgleichen, die Geschichte n
 	@$(BIN)/python tools/find_secrets.py --history
 	@$(BIN)/python tools/audit.py
 
-sbom: .venv/.checks ## Stücklisten je Lock und je gebautem Image nach _build/sbom schreiben
+sbom: .venv/.checks model $(WHEELS) $(CLASSROOM) ## Stücklisten je Lock und, mit Docker, je Image nach _build/sbom schreiben
+	@if docker info >/dev/null 2>&1; then \
+	  for module in docker_image.build compose_stack.registry classroom_hub.build; do \
+	    $(BIN)/python -m examples.$$module >/dev/null || true; done; fi
 	@$(BIN)/python tools/sbom.py
 
 lock: .venv/.book ## Die Locks aus den *.in neu auflösen

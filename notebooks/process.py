@@ -42,6 +42,10 @@ STOP = b"stop"
 _kept = f"{os.environ.get('no_proxy', '')},{os.environ.get('NO_PROXY', '')}".split(",")
 _kept = [host for host in map(str.strip, _kept) if host]
 if "*" not in _kept:  # das nimmt schon alles aus, aber nur, wenn es allein steht
+    # Sonst gälte unter Windows und macOS der Proxy des Systems nicht mehr.
+    for _scheme, _proxy in urllib.request.getproxies().items():
+        if _scheme != "no":
+            os.environ.setdefault(f"{_scheme}_proxy", _proxy)
     _kept = ",".join(dict.fromkeys([*_kept, "127.0.0.1", "localhost"]))
     os.environ.update(no_proxy=_kept, NO_PROXY=_kept)
 

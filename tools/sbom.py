@@ -5,6 +5,7 @@ Python-Pakete und Debian-Pakete. Jede wird gegen das Schema geprüft.
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -120,6 +121,9 @@ def main() -> None:
             write(f"image-{name}", of_packages(image, python, debian))
     for image in absent:
         print(f"Ohne Stückliste, nicht gebaut: {image}")
+    # In CI gibt es Docker: Dort ist ein fehlendes Image ein Fehler, keine Lücke.
+    if absent and os.environ.get("CI"):
+        sys.exit(1)
 
 
 def write(name: str, content: str) -> None:

@@ -388,10 +388,10 @@ def test_removing_without_docker_is_one_sentence(tmp_path):
 
 
 class Actor:
-    """Eine erfundene Person: Ihr Kernel sagt immer dasselbe; beim Gehen misslingt es auf Wunsch."""
+    """Eine erfundene Person: Ihr Kernel sagt immer dasselbe."""
 
-    def __init__(self, said: str, leaving: Exception | None = None) -> None:
-        self.name, self.said, self.leaving, self.left = "ada", said, leaving, 0
+    def __init__(self, said: str) -> None:
+        self.name, self.said, self.left = "ada", said, 0
 
     async def log_in(self) -> None:
         """Gelingt."""
@@ -406,8 +406,6 @@ class Actor:
 
     async def leave(self) -> None:
         self.left += 1
-        if self.leaving:
-            raise self.leaving
 
 
 @pytest.fixture
@@ -427,15 +425,6 @@ def test_cell_that_says_something_else_is_a_failure(chapter):
     assert rows[0]["failure"] is None and rows[0]["chapter_seconds"] >= 0
     assert rows[1]["failure"].startswith("Zelle „b“ gab anderes aus: ")
     assert (good.left, bad.left) == (1, 1)
-
-
-def test_who_cannot_leave_keeps_the_first_failure(chapter):
-    gone = httpx.ReadTimeout("zu spät")
-    rows = together(
-        *(simulate.attend(Actor(said, gone), chapter, 0) for said in ("gut", "schlecht"))
-    )
-    assert rows[0]["failure"] == "Gehen: ReadTimeout: zu spät"
-    assert rows[1]["failure"].startswith("Zelle „b“")
 
 
 def test_server_is_asked_for_again_when_too_many_start():

@@ -158,6 +158,14 @@ def test_git_ignores_what_mlflow_leaves_behind():
     assert {"mlflow.db", "mlruns/", "mlartifacts/"} <= set(ignored)
 
 
+def test_both_allow_lists_are_the_same():
+    # Beide Kapitel laden dasselbe Modell mit skops; freigegeben ist hier wie dort dasselbe.
+    code = (
+        "from examples.pickle_model.skops_store import TRUSTED; print(tracking.TRUSTED == TRUSTED)"
+    )
+    assert run(code, **OFF) == "True\n"
+
+
 def test_folder_may_be_named_from_here(tmp_path):
     # Nur bis zum Anlegen: Danach käme, was schon die Suche mit ihrem Server prüft.
     code = """

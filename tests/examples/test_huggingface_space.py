@@ -7,18 +7,15 @@ import subprocess
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from unittest import mock
 
-import httpx
 import nbformat
 import pytest
 import yaml
 from huggingface_hub import HfApi, SpaceCard
-from huggingface_hub.errors import RevisionNotFoundError
 
 import process
 from contract import SPACE, local_hub
-from examples.huggingface_space import access, assemble, start
+from examples.huggingface_space import access, assemble
 from examples.local_cloud import cards
 from examples.price_model.predict import ARTIFACTS, load_metadata
 from test_workflows import PINNED, checked
@@ -135,15 +132,6 @@ def test_start_without_its_settings_is_one_sentence(hub, env, said, tmp_path):
     with pytest.raises(process.ProcessError, match=re.escape(said)) as failed:
         process.output(["python", "examples/huggingface_space/start.py"], env=env)
     assert "Traceback" not in str(failed.value)
-
-
-def test_start_with_an_unknown_revision_names_the_variable(monkeypatch):
-    answer = httpx.Response(404, request=httpx.Request("GET", "https://hub"))
-    unknown = RevisionNotFoundError("404", response=answer)
-    monkeypatch.setattr(start, "snapshot_download", mock.Mock(side_effect=unknown))
-    monkeypatch.setenv("MODEL_REPO", "kurs/price-model")
-    with pytest.raises(SystemExit, match="kennt kurs/price-model nicht: MODEL_REVISION prüfen"):
-        start.fetch_model()
 
 
 def test_start_takes_the_version_it_is_told(hub, tmp_path):

@@ -117,7 +117,10 @@ def test_answers_appear_on_a_key(page, address):
     page.wait_for_selector(".speaker-notes", state="visible")
     for size in ((1280, 720), (1024, 768)):
         page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
-        page.wait_for_timeout(300)
+        page.wait_for_function(
+            "() => document.querySelector('section.present').getBoundingClientRect().bottom"
+            " <= document.querySelector('.speaker-notes').getBoundingClientRect().top + 1"
+        )
         notes = page.locator(".speaker-notes").bounding_box()
         slide = page.locator("section.present").bounding_box()
         assert slide["y"] + slide["height"] <= notes["y"] + 1, (size, slide, notes)
