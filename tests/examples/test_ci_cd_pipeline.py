@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -410,19 +411,19 @@ def test_what_was_not_delivered_is_taken_back(tmp_path, wanted, url):
     assert file.read_text(encoding="utf-8") == '{"alt": 1}'
 
 
-def test_canary_without_traffic_does_not_pass():
+@pytest.fixture
+def silent_router() -> Iterator[tuple[str, list[float]]]:
+    """Ein Router, den niemand fragt: seine Adresse und jeder gesetzte Anteil."""
+    shares: list[float] = []
+
     class Silent(BaseHTTPRequestHandler):
-        """Ein Router, den niemand fragt; merkt sich jeden gesetzten Anteil."""
-
-        shares: list[float] = []
-
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            self.shares.append(json.loads(body)["share"])
+            shares.append(json.loads(body)["share"])
             self.do_GET()
 
         def do_GET(self) -> None:
-            share = self.shares[-1] if self.shares else 0
+            share = shares[-1] if shares else 0
             arms = {"treatment": {"assigned": 0}}
             body = json.dumps({"share": share, "rollback": None, "arms": arms}).encode()
             self.send_response(200)
@@ -435,11 +436,15 @@ def test_canary_without_traffic_does_not_pass():
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Silent) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        said = ran("canary", "--router", url, "--timeout", "0.3", code=1)
+        yield f"http://127.0.0.1:{server.server_port}", shares
         server.shutdown()
+
+
+def test_canary_without_traffic_does_not_pass(silent_router):
+    url, shares = silent_router
+    said = ran("canary", "--router", url, "--timeout", "0.3", code=1)
     assert "kamen nur 0 von 50 Fragen" in said
-    assert Silent.shares == [0.25, 0]
+    assert shares == [0.25, 0]
 
 
 def weighed(tmp_path, monkeypatch, rows: int, factors: tuple[float, float]) -> dict:
@@ -589,43 +594,18 @@ def test_rollback_after_the_last_step_stops_before_production():
                 canary.ramp(client, [], 1, 1)
 
 
-def test_terminated_canary_takes_the_candidate_out():
-    class Patient(BaseHTTPRequestHandler):
-        """Ein Router, den niemand fragt; merkt sich jeden gesetzten Anteil."""
-
-        shares: list[float] = []
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            self.shares.append(json.loads(body)["share"])
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            share = self.shares[-1] if self.shares else 0
-            arms = {"treatment": {"assigned": 0}}
-            body = json.dumps({"share": share, "rollback": None, "arms": arms}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Patient) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        words = ["--router", f"http://127.0.0.1:{server.server_port}", "--timeout", "60"]
-        command = [sys.executable, "-m", f"{MODULE}.canary", *words]
-        with subprocess.Popen(command, cwd=process.ROOT, stderr=subprocess.PIPE) as canary:
-            deadline = time.monotonic() + 30
-            while not Patient.shares:
-                assert canary.poll() is None and time.monotonic() < deadline
-                time.sleep(0.05)
-            canary.terminate()
-            said = canary.communicate(timeout=30)[1].decode()
-        server.shutdown()
-    assert canary.returncode == 1 and "abgebrochen" in said
-    assert Patient.shares == [0.25, 0]
+def test_terminated_canary_takes_the_candidate_out(silent_router):
+    url, shares = silent_router
+    command = [sys.executable, "-m", f"{MODULE}.canary", "--router", url, "--timeout", "60"]
+    with subprocess.Popen(command, cwd=process.ROOT, stderr=subprocess.PIPE) as ramping:
+        deadline = time.monotonic() + 30
+        while not shares:
+            assert ramping.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        ramping.terminate()
+        said = ramping.communicate(timeout=30)[1].decode()
+    assert ramping.returncode == 1 and "abgebrochen" in said
+    assert shares == [0.25, 0]
 
 
 def test_terminated_deployment_restores_what_was_there(tmp_path):
