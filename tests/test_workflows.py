@@ -203,6 +203,8 @@ def machine(tmp_path):
         scripts = {name: f'echo "{name} $*" >>"{tmp_path}/called"' for name in STUBS + TRACES}
         paths = {programs / name: script for name, script in (scripts | more).items()}
         paths |= {programs / "make": make, tree / ".ci" / "docker": "echo $1"}
+        # Was auf diesem Rechner wirklich fehlt, ist hier nicht die Frage.
+        paths |= {tree / ".ci" / "packages": "true"}
         for path, script in paths.items():
             path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
             path.chmod(0o755)
