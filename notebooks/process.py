@@ -37,6 +37,13 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 GRACE_SECONDS = 5
 # Das sagt der Kernel dem Wächter, bevor er die Pipe schließt; wer stirbt, sagt nichts mehr.
 STOP = b"stop"
+# Der Wächter eines Befehls: Stirbt der Kernel zuerst, beendet er ihn und, außer unter Windows,
+# seine Kinder. Windows kennt keine Prozessgruppen.
+COMMAND_GUARD = """
+import os, sys
+if not sys.stdin.buffer.read():
+    getattr(os, "killpg", os.kill)(int(sys.argv[1]), 9)
+"""
 # Schulen stellen oft einen Proxy ein; was auf diesem Rechner läuft, liegt nicht dahinter.
 # Beide Namen zugleich: Der kleine geht vor, und was nur im großen stand, gälte sonst nicht mehr.
 _kept = f"{os.environ.get('no_proxy', '')},{os.environ.get('NO_PROXY', '')}".split(",")
@@ -165,14 +172,7 @@ def _ready_worker(guard: int, url: str) -> set[int]:
 
 def output(command: list[str], timeout: float = 120, env: dict | None = None) -> str:
     """Führt `command` aus und gibt die Standardausgabe zurück; scheitert er, auch die Zelle."""
-    done = subprocess.run(
-        _command(command),
-        cwd=ROOT,
-        env=_environment(env),
-        timeout=timeout,
-        capture_output=True,
-        encoding="utf-8",
-    )
+    done = _call(_command(command), timeout, env)
     if done.returncode:
         said = f"{done.stdout}{done.stderr}".strip()
         raise ProcessError(f"Befehl endete mit {done.returncode}:\n{said}")
@@ -224,12 +224,46 @@ def screenshot(url: str, alt: str, width: int = 1000, height: int = 700) -> Imag
         options += ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
         budget = ["--virtual-time-budget=15000", "--lang=de"]
         with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run([browser, *options, *budget, url], capture_output=True, timeout=90)
+            _call([browser, *options, *budget, url], timeout=90)
         if not picture.exists():
             if os.environ.get("CI"):
                 raise ProcessError("Der Browser schrieb kein Bild.")
             return Markdown(f"Der Browser schrieb kein Bild. Die Seite zum Selbstöffnen: <{url}>")
         return Image(picture.read_bytes(), format="png", width=width, alt=alt)
+
+
+def _call(
+    command: list[str], timeout: float, env: dict | None = None
+) -> subprocess.CompletedProcess:
+    """Wie `subprocess.run`; mit der Frist und mit dem Kernel enden auch die Kinder."""
+    child = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=_environment(env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        start_new_session=True,
+    )
+    # Ohne `site` (-S) startet Python in einem Bruchteil der Zeit.
+    guard = subprocess.Popen(
+        [sys.executable, "-ISc", COMMAND_GUARD, str(child.pid)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    with guard, child:
+        try:
+            said = child.communicate(timeout=timeout)
+        except BaseException:  # auch „Kernel unterbrechen“
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL) if hasattr(os, "killpg") else child.kill()
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                guard.stdin.write(STOP)
+                guard.stdin.close()
+    return subprocess.CompletedProcess(command, child.returncode, *said)
 
 
 def _command(command: list[str]) -> list[str]:

@@ -41,6 +41,12 @@ def wait_until_free(port: int) -> bool:
     return not listening(port)
 
 
+def waiting(port: int) -> str:
+    """Ein Befehl, der ein Kind startet, das auf dem Port lauscht, und mit ihm wartet."""
+    server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    return f"import subprocess; subprocess.run({server!r})"
+
+
 def test_service_answers_and_stops_with_port_free(port, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     env = {"TMPDIR": str(tmp_path)}
@@ -108,11 +114,9 @@ def test_missing_program_is_named(port):
 @pytest.mark.skipif(os.name == "nt", reason="Prozessgruppen gibt es nur auf POSIX")
 def test_service_and_its_children_die_with_a_killed_kernel(port, tmp_path):
     """Der Dienst startet ein eigenes Kind; der „Kernel“ stirbt samt Prozessgruppe an SIGKILL."""
-    server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
-    launcher = f"import subprocess; subprocess.run({server!r})"
     kernel = (
         "import sys, time; sys.path.insert(0, 'notebooks'); import process;"
-        f"process.serve(['python', '-c', {launcher!r}], {URL.format(port=port)!r});"
+        f"process.serve(['python', '-c', {waiting(port)!r}], {URL.format(port=port)!r});"
         "print('bereit', flush=True); time.sleep(99)"
     )
     with subprocess.Popen(
@@ -130,6 +134,36 @@ def test_service_and_its_children_die_with_a_killed_kernel(port, tmp_path):
     while list(tmp_path.iterdir()):
         assert time.monotonic() < deadline, "Das Log des Dienstes blieb liegen"
         time.sleep(0.1)
+
+
+def wait_until_used(port: int) -> None:
+    deadline = time.monotonic() + 15
+    while not listening(port):
+        assert time.monotonic() < deadline, "Der Befehl lief nicht an"
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Prozessgruppen gibt es nur auf POSIX")
+def test_command_and_its_children_die_with_a_killed_kernel(port):
+    kernel = (
+        "import sys; sys.path.insert(0, 'notebooks'); import process;"
+        f"process.output(['python', '-c', {waiting(port)!r}])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", kernel], cwd=process.ROOT, start_new_session=True
+    ) as parent:
+        wait_until_used(port)
+        os.killpg(parent.pid, signal.SIGKILL)
+    assert wait_until_free(port)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Prozessgruppen gibt es nur auf POSIX")
+def test_command_that_takes_too_long_ends_with_its_children(port):
+    before = set(psutil.Process().children(recursive=True))
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.output(["python", "-c", waiting(port)], timeout=2)
+    assert wait_until_free(port)
+    assert set(psutil.Process().children(recursive=True)) <= before
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Prozessgruppen gibt es nur auf POSIX")
