@@ -20,6 +20,7 @@ from contract import STACK, ComposeStack, compose_stack, stone
 from examples.compose_stack import registry, release, rollout, secret, start, under_load
 from examples.load_balancing.load import run, summary
 from examples.price_model.predict import ModelMissingError
+from examples.price_model.schema import MAX_BODY_BYTES, REFUSALS
 
 PATIENCE_SECONDS = 60
 FILES = {
@@ -189,6 +190,14 @@ def test_nothing_behind_the_load_balancer_answers_the_machine(stack, service, pa
         except httpx.TransportError:
             continue
         assert answer.status_code != 200
+
+
+@pytest.mark.parametrize("size", [MAX_BODY_BYTES + 1, 2**20 + 1])
+def test_load_balancer_refuses_too_much_like_the_service(stack, size):
+    field, reason = REFUSALS[413]
+    answer = httpx.post(f"{stack.url}/predict", content=b" " * size)
+    assert answer.status_code == 413
+    assert answer.json() == {"detail": [{"field": field, "reason": reason}]}
 
 
 def test_metrics_and_monitoring_are_not_public(stack):
