@@ -37,12 +37,22 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 GRACE_SECONDS = 5
 # Das sagt der Kernel dem Wächter, bevor er die Pipe schließt; wer stirbt, sagt nichts mehr.
 STOP = b"stop"
+# So lange darf ein abgebrochener Befehl noch aufräumen, etwa Container beenden.
+TIDY_SECONDS = 20
 # Der Wächter eines Befehls: Stirbt der Kernel zuerst, beendet er ihn und, außer unter Windows,
 # seine Kinder. Windows kennt keine Prozessgruppen.
-COMMAND_GUARD = """
+COMMAND_GUARD = f"""
 import os, sys
 if not sys.stdin.buffer.read():
-    getattr(os, "killpg", os.kill)(int(sys.argv[1]), 9)
+    import time
+    group = int(sys.argv[1])
+    if not hasattr(os, "killpg"):
+        sys.exit(os.kill(group, 9))
+    os.killpg(group, {int(signal.SIGINT)})
+    for _ in range({10 * TIDY_SECONDS}):
+        os.killpg(group, 0)  # scheitert, sobald alle geendet sind
+        time.sleep(0.1)
+    os.killpg(group, 9)
 """
 # Schulen stellen oft einen Proxy ein; was auf diesem Rechner läuft, liegt nicht dahinter.
 # Beide Namen zugleich: Der kleine geht vor, und was nur im großen stand, gälte sonst nicht mehr.
@@ -256,14 +266,23 @@ def _call(
         try:
             said = child.communicate(timeout=timeout)
         except BaseException:  # auch „Kernel unterbrechen“
-            if child.poll() is None:
-                os.killpg(child.pid, signal.SIGKILL) if hasattr(os, "killpg") else child.kill()
+            _abort(child)
             raise
         finally:
             with contextlib.suppress(OSError):
                 guard.stdin.write(STOP)
                 guard.stdin.close()
     return subprocess.CompletedProcess(command, child.returncode, *said)
+
+
+def _abort(child: subprocess.Popen) -> None:
+    if not hasattr(os, "killpg"):
+        return child.kill()
+    with contextlib.suppress(ProcessLookupError):  # geendet und keine Kinder mehr
+        os.killpg(child.pid, signal.SIGINT)  # Python räumt danach auf, nach SIGTERM nicht
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(TIDY_SECONDS)
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def _command(command: list[str]) -> list[str]:

@@ -143,11 +143,30 @@ def wait_until_used(port: int) -> None:
         time.sleep(0.1)
 
 
+# Ein Befehl, der auf dem Port lauscht, nach einem Abbruch aufräumt und dann noch ein Kind hat.
+TIDYING = """
+import pathlib, subprocess, sys
+server = subprocess.Popen([sys.executable, "-c", sys.argv[2]])
+try:
+    server.wait()
+finally:
+    pathlib.Path(sys.argv[1]).write_text("aufgeräumt")
+"""
+# Dieses Kind überhört den Abbruch.
+STUBBORN = """
+import http.server, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+http.server.HTTPServer(("127.0.0.1", {port}), http.server.BaseHTTPRequestHandler).serve_forever()
+"""
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Prozessgruppen gibt es nur auf POSIX")
-def test_command_and_its_children_die_with_a_killed_kernel(port):
+def test_command_tidies_up_and_dies_with_a_killed_kernel(port, tmp_path):
+    command = ["python", "-c", TIDYING, str(tmp_path / "trace"), STUBBORN.format(port=port)]
     kernel = (
         "import sys; sys.path.insert(0, 'notebooks'); import process;"
-        f"process.output(['python', '-c', {waiting(port)!r}])"
+        f"process.COMMAND_GUARD = process.COMMAND_GUARD.replace('range(200)', 'range(30)');"
+        f"process.output({command!r})"
     )
     with subprocess.Popen(
         [sys.executable, "-c", kernel], cwd=process.ROOT, start_new_session=True
@@ -155,14 +174,17 @@ def test_command_and_its_children_die_with_a_killed_kernel(port):
         wait_until_used(port)
         os.killpg(parent.pid, signal.SIGKILL)
     assert wait_until_free(port)
+    assert (tmp_path / "trace").read_text() == "aufgeräumt"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Prozessgruppen gibt es nur auf POSIX")
-def test_command_that_takes_too_long_ends_with_its_children(port):
+def test_command_that_takes_too_long_tidies_up_and_leaves_no_child(port, tmp_path):
+    command = ["python", "-c", TIDYING, tmp_path / "trace", STUBBORN.format(port=port)]
     before = set(psutil.Process().children(recursive=True))
     with pytest.raises(subprocess.TimeoutExpired):
-        process.output(["python", "-c", waiting(port)], timeout=2)
-    assert wait_until_free(port)
+        process.output(command, timeout=8)
+    assert not listening(port)
+    assert (tmp_path / "trace").read_text() == "aufgeräumt"
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
