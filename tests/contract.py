@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -122,9 +122,13 @@ INVALID_BODIES = {  # Name: (Rumpf, HTTP-Status); nur für Dienste, die HTTP spr
 
 def free_port() -> int:
     """Ein Port auf Loopback, den gerade niemand benutzt."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    while True:
+        # Unter denen, die das System selbst vergibt: Einen davon nähme sich bis zum Start des
+        # Dienstes vielleicht eine andere Verbindung. Ab 30000 vergibt Kubernetes welche.
+        port = 20_000 + secrets.randbelow(10_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def priced(answers: list[dict]) -> tuple[list[float], str]:

@@ -124,11 +124,8 @@ def main() -> int:
     green = True
     for name in parts:
         chosen = [path for path in ready if part(path) == name]
-        # loadfile: die Zellen eines Notebooks brauchen denselben Kernel. Einer mehr als
-        # Prozessoren, denn zwischendurch warten alle einmal auf ihre Dienste.
-        processes = min((os.cpu_count() or 1) + 1, len(chosen))
-        beside = ["-n", str(processes), "--dist", "loadfile"]
-        spread = beside if name == "inside" else []
+        # loadfile: die Zellen eines Notebooks brauchen denselben Kernel.
+        spread = ["-n", "auto", "--dist", "loadfile"] if name == "inside" else []
         # Sonst ordnet `xdist` die Dateien nach ihrer Größe.
         spread += ["--no-loadscope-reorder"] if spread and options.in_order else []
         prefix = without_network() if os.environ.get("CI") and name != "outside" else []
