@@ -33,18 +33,15 @@ def test_outside():
 """
 
 
-def run(
-    tree: Path, tests: str = TESTS, ci: str = "true", red: str = "", only: str = ""
-) -> tuple[int, dict, str]:
+def run(tree: Path, tests: str = TESTS, ci: str = "true", red: str = "") -> tuple[int, dict, str]:
     """Führt die Tests aus; gibt (Exitcode, Netz je Test, Ausgabe) zurück."""
     (tree / "test_both.py").write_text(tests, encoding="utf-8")
     (tree / "pytest.ini").write_text("[pytest]\nmarkers =\n    outside: draußen\n")
     # Von den Erweiterungen nur die nötige: Die anderen laden länger, als das hier dauert.
     alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    part = ["--only", only] if only else []
     done = subprocess.run(
-        [sys.executable, ROOT / "tools" / "run_tests.py", *part, "-sv", "-p", "no:cacheprovider"],
+        [sys.executable, ROOT / "tools" / "run_tests.py", "-sv", "-p", "no:cacheprovider"],
         cwd=tree,
         env=kept | alone | {"CI": ci, "RED": red},
         stdout=subprocess.PIPE,
@@ -66,17 +63,6 @@ def test_without_ci_everything_runs_at_once(tmp_path):
     code, nets, said = run(tmp_path, ci="")
     assert code == 0 and "2 passed" in said
     assert nets["outside"] == nets["inside"] == os.readlink("/proc/self/ns/net")
-
-
-@pytest.mark.parametrize("ci", ["true", ""])
-@pytest.mark.parametrize("only", ["inside", "outside"])
-def test_one_part_can_be_run_alone(tmp_path, only, ci):
-    code, nets, said = run(tmp_path, ci=ci, only=only)
-    assert code == 0, said
-    cut_off = bool(ci) and only == "inside"
-    assert set(nets) == {only} and (nets[only] != os.readlink("/proc/self/ns/net")) == cut_off
-    assert run(tmp_path, only=only, red=only)[0] == 1
-    assert run(tmp_path, TESTS.replace(f"test_{only}", "helper_"), only=only)[0] != 0
 
 
 @pytest.mark.parametrize("red", ["inside", "outside"])

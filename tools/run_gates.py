@@ -19,29 +19,25 @@ from typing import BinaryIO
 
 from run_tests import follow
 
-# Vorrang hat die letzte Reihe; was daneben den Rechner füllt, tritt zurück. Tests messen auch
-# selbst: Ganz ohne Rechenzeit, und sei es für eine Sekunde, schlügen manche fehl.
-NICENESS = {"unit": "10"}
-LOWEST = "19"
+# Vorrang hat die letzte Reihe; was daneben den Rechner füllt, tritt zurück.
+YIELDING = ["nice", "-n", "19"] if shutil.which("nice") else []
 # Chromium nimmt sich als root den Vorrang zurück, wenn es darf.
 WITHOUT_RIGHT = ["setpriv", "--bounding-set", "-sys_nice"]
 if (
-    not shutil.which("setpriv")
-    or subprocess.run([*WITHOUT_RIGHT, "true"], capture_output=True).returncode
+    shutil.which("setpriv")
+    and not subprocess.run([*WITHOUT_RIGHT, "true"], capture_output=True).returncode
 ):
-    WITHOUT_RIGHT = []
+    YIELDING = [*WITHOUT_RIGHT, *YIELDING]
 
 
-def run(row: str, environment: dict, output: BinaryIO, yields: bool) -> list[tuple]:
+def run(row: str, environment: dict, output: BinaryIO, prefix: list[str]) -> list[tuple]:
     """Führt eine Reihe aus, auch nach einem Fehler; gibt [(Name, Sekunden, Exitcode), …] zurück."""
     results = []
     for gate in row.split(","):
         output.write(f"\n== {gate} ==\n".encode())
         output.flush()
         target, _, part = gate.partition(":")
-        command = ["make", "--no-print-directory", target]
-        if yields and shutil.which("nice"):
-            command = [*WITHOUT_RIGHT, "nice", "-n", NICENESS.get(target, LOWEST), *command]
+        command = [*prefix, "make", "--no-print-directory", target]
         command += [f"PART={part}"] if part else []
         started = time.monotonic()
         done = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
@@ -52,16 +48,17 @@ def run(row: str, environment: dict, output: BinaryIO, yields: bool) -> list[tup
 def run_beside(rows: list[str], environment: dict) -> list[tuple]:
     """Führt Reihen nebeneinander aus und zeigt die Ausgabe jeder am Stück."""
     first, *others = rows
+    prefixes = [*([YIELDING] * len(others)), []]
     with (
         tempfile.TemporaryDirectory() as folder,
         ExitStack() as files,
         ThreadPoolExecutor() as pool,
     ):
         running = []
-        for row in others:
+        for row, prefix in zip(others, prefixes[1:], strict=True):
             output = files.enter_context(Path(folder, str(len(running))).open("wb"))
-            running.append((pool.submit(run, row, environment, output, row != rows[-1]), output))
-        results = run(first, environment, sys.stdout.buffer, bool(others))
+            running.append((pool.submit(run, row, environment, output, prefix), output))
+        results = run(first, environment, sys.stdout.buffer, prefixes[0])
         for future, output in running:
             with open(output.name, "rb") as shown:
                 follow(shown, future.done)
