@@ -41,12 +41,6 @@ def wait_until_free(port: int) -> bool:
     return not listening(port)
 
 
-def waiting(port: int) -> str:
-    """Ein Befehl, der ein Kind startet, das auf dem Port lauscht, und mit ihm wartet."""
-    server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
-    return f"import subprocess; subprocess.run({server!r})"
-
-
 def test_service_answers_and_stops_with_port_free(port, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     env = {"TMPDIR": str(tmp_path)}
@@ -114,9 +108,11 @@ def test_missing_program_is_named(port):
 @pytest.mark.skipif(os.name == "nt", reason="Prozessgruppen gibt es nur auf POSIX")
 def test_service_and_its_children_die_with_a_killed_kernel(port, tmp_path):
     """Der Dienst startet ein eigenes Kind; der „Kernel“ stirbt samt Prozessgruppe an SIGKILL."""
+    server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    launcher = f"import subprocess; subprocess.run({server!r})"
     kernel = (
         "import sys, time; sys.path.insert(0, 'notebooks'); import process;"
-        f"process.serve(['python', '-c', {waiting(port)!r}], {URL.format(port=port)!r});"
+        f"process.serve(['python', '-c', {launcher!r}], {URL.format(port=port)!r});"
         "print('bereit', flush=True); time.sleep(99)"
     )
     with subprocess.Popen(
