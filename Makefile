@@ -37,7 +37,9 @@ serve: book ## Das Buch bauen und unter http://127.0.0.1:8000 zeigen (anderer Po
 	@$(BIN)/python tools/site_server.py --port $(PORT)
 
 book: .venv/.book node_modules/onnxruntime-web ## Das Buch nach _build/html bauen
-	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+	@# Sphinx merkt sich auch Seiten mit Warnung als fertig; der nächste Aufruf wäre sonst grün.
+	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet || \
+	  { rm -f _build/.doctrees/environment.pickle; exit 1; }
 
 slides: .venv/.book node_modules/reveal.js ## Aus jedem Notebook einen Foliensatz bauen, nach _build/slides
 	@PYTHONPATH=book/_ext $(BIN)/python tools/slides.py
