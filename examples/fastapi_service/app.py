@@ -142,7 +142,8 @@ async def refuse(request: Request, error: StarletteHTTPException) -> JSONRespons
 @app.exception_handler(Exception)
 async def fail(request: Request, error: Exception) -> JSONResponse:
     """Bringt auch einen Absturz in diese Form; was geschah, steht nur im Log."""
-    return await refuse(request, StarletteHTTPException(500))
+    # Danach schließt uvicorn die Verbindung; unangekündigt ginge die nächste Frage verloren.
+    return await refuse(request, StarletteHTTPException(500, headers={"Connection": "close"}))
 
 
 def loaded_model(request: Request):

@@ -239,6 +239,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(response.status)
         self.send_header("Content-Type", response.media_type)
         self.send_header("Content-Length", str(len(content)))
+        if self.close_connection:
+            # Unangekündigt ginge die nächste Frage des Clients verloren.
+            self.send_header("Connection", "close")
         for name, value in response.headers.items():
             self.send_header(name, value)
         self.end_headers()

@@ -184,6 +184,22 @@ def test_server_limits_bodies_without_announced_length(command):
     assert "256 KiB" in answer.json()["detail"][0]["reason"]
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_question_after_one_that_was_too_large_is_answered(command, chunked):
+    server, url = start(command)
+    # Mehr, als gunicorn hinter der Grenze der Anwendung noch verwirft.
+    body = b" " * (2 * MAX_BODY_BYTES)
+    try:
+        with httpx.Client(base_url=url) as client:
+            for _ in range(20):
+                content = iter([body]) if chunked else body
+                answer = client.post("/predict", content=content, headers=JSON)
+                assert answer.status_code == 413
+                assert client.post("/predict", json=EXAMPLE).status_code == 200
+    finally:
+        server.stop()
+
+
 def test_a_busy_port_is_one_sentence():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -162,6 +162,7 @@ def test_refused_body_is_not_read_as_the_next_call(toy):
         while part := line.recv(1000):
             said += part
     assert said.startswith(b"HTTP/1.1 413 ") and b"geheim" not in said
+    assert b"\r\nConnection: close\r\n" in said
 
 
 @pytest.mark.parametrize(
