@@ -30,7 +30,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from examples.ab_test.assignment import CONTROL, TREATMENT, assign
 from examples.ab_test.guardrail import Guardrail, Limits, usable
 from examples.ab_test.options import above_zero, address, fraction, moment
-from examples.fastapi_service.app import BodyLimit, refuse, reject
+from examples.fastapi_service.app import BodyLimit, fail, refuse, reject
 from examples.service_logging.middleware import accepted_id, pseudonym
 
 SHARES = {"shadow": 1.0, "canary": 0.1, "ab": 0.5}
@@ -170,6 +170,9 @@ class Router:
                 f"{self.urls[arm]}/predict", content=body, headers=headers, timeout=self.timeout
             )
             status, content = response.status_code, response.content
+            if status >= 500 and "json" not in response.headers.get("content-type", ""):
+                # So antwortet ein Proxy vor dem Arm: mit einer Seite in HTML.
+                content = json.dumps({"detail": [UNREACHABLE]}).encode()
         except httpx.HTTPError:
             status, content = 503, json.dumps({"detail": [UNREACHABLE]}).encode()
         answer = Answer(status, content, time.perf_counter() - started)
@@ -258,7 +261,12 @@ class Router:
         return response.status_code == 200
 
     async def close(self) -> None:
-        """Wartet auf die letzten Schatten und schließt alle Verbindungen."""
+        """Wartet auf die letzten Schatten, auf alle zusammen eine Frist, und schließt alles."""
+        if self.pending:
+            # Schweigt der Schatten, so dauerte das Ende sonst eine Frist für je acht Fragen.
+            await asyncio.wait(self.pending, timeout=self.timeout)
+        for task in self.pending:
+            task.cancel()
         await asyncio.gather(*self.pending, return_exceptions=True)
         await self.client.aclose()
         self.journal.file.close()
@@ -292,6 +300,7 @@ def create_app(router: Router) -> FastAPI:
     app.add_middleware(BodyLimit)
     app.add_exception_handler(RequestValidationError, reject)
     app.add_exception_handler(StarletteHTTPException, refuse)
+    app.add_exception_handler(Exception, fail)
 
     @app.post("/predict")
     async def predict(request: Request) -> Response:

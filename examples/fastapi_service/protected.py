@@ -18,6 +18,7 @@ from fastapi_offline import FastAPIOffline
 from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from examples.fastapi_service import app as service
 
@@ -76,6 +77,26 @@ async def reject(request: Request, error: RequestValidationError) -> JSONRespons
     except HTTPException as refusal:
         return await service.refuse(request, refusal)
     return await service.reject(request, error)
+
+
+@app.exception_handler(StarletteHTTPException)
+async def refuse(request: Request, error: StarletteHTTPException) -> JSONResponse:
+    """Ebenso, was schon beim Lesen scheitert: kein UTF-8 oder zu tief geschachtelt."""
+    try:
+        if error.status_code == 400:
+            throttle(authorize(request.headers.get(header.model.name)))
+    except HTTPException as refusal:
+        error = refusal
+    return await service.refuse(request, error)
+
+
+@app.exception_handler(Exception)
+async def fail(request: Request, error: Exception) -> JSONResponse:
+    """Einen Absturz beantwortet Starlette außerhalb von CORS; auch den soll die Seite sehen."""
+    answer = await service.fail(request, error)
+    if request.headers.get("Origin") == PAGE:
+        answer.headers["Access-Control-Allow-Origin"] = PAGE
+    return answer
 
 
 app.add_middleware(service.BodyLimit)

@@ -4,6 +4,7 @@ Starten: python -m examples.model_registry.service --tracking-uri URL --port 823
 """
 
 import argparse
+import asyncio
 import logging
 import os
 import threading
@@ -110,6 +111,11 @@ async def health(request: Request) -> Health:
     )
 
 
+def predict(question: service.Question, request: Request) -> service.Price | list[service.Price]:
+    """Wie im Kapitel FastAPI, aber im Thread: scikit-learn hielte die Ereignisschleife auf."""
+    return asyncio.run(service.predict(question, request))
+
+
 def create_app(uri: str, name: str = MODEL, alias: str = CHAMPION, poll: float = 5) -> FastAPI:
     """Baut den Dienst aus den Endpunkten des Kapitels FastAPI; neu ist, woher das Modell kommt."""
     app = FastAPIOffline(
@@ -123,7 +129,7 @@ def create_app(uri: str, name: str = MODEL, alias: str = CHAMPION, poll: float =
     app.get("/health")(health)
     app.get("/health/live")(service.live)
     app.get("/health/ready", responses={503: problems})(service.ready)
-    app.post("/predict", responses=dict.fromkeys((400, 413, 422, 503), problems))(service.predict)
+    app.post("/predict", responses=dict.fromkeys((400, 413, 422, 503), problems))(predict)
     return app
 
 
@@ -136,9 +142,9 @@ def observe(app: FastAPI, folder: Path) -> None:
 
     configure(folder, os.environ.get("PRICE_LOG_LEVEL", "INFO"))
     app.get("/metrics", include_in_schema=False)(metrics)
-    app.add_middleware(Metered)
-    # Zuletzt hinzugefügt heißt außen: Auch was die Größengrenze abweist, steht im Log.
     app.add_middleware(RequestLog)
+    # Zuletzt hinzugefügt heißt außen: Sie zählt auch den Absturz, den erst das Log beantwortet.
+    app.add_middleware(Metered)
 
 
 def main() -> None:

@@ -283,6 +283,24 @@ def test_slow_shadow_piles_up_nothing(build):
     client.portal.call(arms.gate.set)
 
 
+def test_silent_shadow_does_not_hold_up_the_end(build):
+    client, arms, router = build("shadow", "--timeout", "0.2")
+    arms.gate = asyncio.Event()
+    for _ in range(20):
+        assert ask(client).json() == PRICE
+    pending = list(router.pending)
+    client.__exit__(None, None, None)
+    assert len(pending) == 20 and all(task.cancelled() for task in pending)
+
+
+def test_page_of_a_proxy_becomes_a_reason(build):
+    client, arms, _ = build("ab")
+    arms.control = (502, b"<html>Bad Gateway</html>")
+    answer = ask(client, user=None)
+    assert answer.status_code == 502
+    assert answer.json()["detail"][0]["reason"] == "Der Kontrollarm antwortet nicht."
+
+
 def test_failing_shadow_stops_copying(build):
     client, arms, router = build("shadow", "--min-requests", "10")
     arms.treatment = (500, b"")

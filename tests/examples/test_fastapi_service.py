@@ -10,6 +10,8 @@ import pytest
 import schemathesis
 from fastapi.testclient import TestClient
 from limits import parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
 
 import process
 from contract import free_port
@@ -122,6 +124,8 @@ def test_a_crash_is_answered_in_the_form_of_the_contract(client, monkeypatch):
     answer = careless.post("/predict", json=EXAMPLE)
     assert answer.status_code == 500
     assert answer.json()["detail"] == [dict(zip(("field", "reason"), REFUSALS[500], strict=True))]
+    # uvicorn schließt danach.
+    assert answer.headers["Connection"] == "close"
 
 
 def test_document_describes_every_field_in_german_with_an_example(client):
@@ -158,11 +162,13 @@ def test_too_many_questions_are_throttled(guarded, monkeypatch):
     assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
 
 
-def test_unreadable_questions_need_the_key_and_are_throttled_too(guarded, monkeypatch):
+@pytest.mark.parametrize("body", [b"{", b'{"cut": "\xff"}', b"[" * 100_000])
+def test_unreadable_questions_need_the_key_and_are_throttled_too(guarded, monkeypatch, body):
     monkeypatch.setattr(protected, "LIMIT", parse("3/minute"))
+    monkeypatch.setattr(protected, "limiter", MovingWindowRateLimiter(MemoryStorage()))
     typed = {"Content-Type": "application/json"}
     sent = [{}, KEY, KEY, KEY, KEY]
-    answers = [guarded.post("/predict", content=b"{", headers=typed | key) for key in sent]
+    answers = [guarded.post("/predict", content=body, headers=typed | key) for key in sent]
     assert [answer.status_code for answer in answers] == [401, 400, 400, 400, 429]
     assert answers[-1].headers["Retry-After"]
 
@@ -180,6 +186,18 @@ def test_a_wrong_stone_counts_once(guarded, monkeypatch):
 def test_only_the_named_page_may_ask(guarded, page, status):
     ask = {"Origin": page, "Access-Control-Request-Method": "POST"}
     assert guarded.options("/predict", headers=ask).status_code == status
+
+
+def test_only_the_named_page_sees_a_crash(guarded, monkeypatch):
+    def crash(stones):
+        raise RuntimeError
+
+    monkeypatch.setattr(guarded.app.state.model, "predict", crash, raising=False)
+    careless = TestClient(guarded.app, raise_server_exceptions=False)
+    for page, seen in ((protected.PAGE, protected.PAGE), ("http://127.0.0.1:1", None)):
+        answer = careless.post("/predict", json=EXAMPLE, headers=KEY | {"Origin": page})
+        assert answer.status_code == 500
+        assert answer.headers.get("Access-Control-Allow-Origin") == seen
 
 
 def test_start_without_key_is_refused():

@@ -164,6 +164,26 @@ def test_service_writes_its_log_and_counts(place):
     assert float(count) == sum(line["event"] == "prediction" for line in lines)
 
 
+def test_crash_is_logged_and_counted(tmp_path):
+    code = (
+        "import pathlib, sys; from types import SimpleNamespace; from unittest import mock;"
+        "from fastapi.testclient import TestClient;"
+        "from examples.model_registry import service;"
+        "from examples.price_model.schema import EXAMPLE;"
+        "app = service.create_app('http://127.0.0.1:9');"
+        "service.observe(app, pathlib.Path(sys.argv[1]));"
+        "predict = mock.Mock(side_effect=ZeroDivisionError);"
+        "app.state.model = SimpleNamespace(predict=predict, version='1');"
+        "client = TestClient(app, raise_server_exceptions=False);"
+        "print(client.post('/predict', json=EXAMPLE).status_code);"
+        "print(client.get('/metrics').text)"
+    )
+    said = process.output(["python", "-c", code, tmp_path])
+    assert said.splitlines()[0] == "500"
+    assert 'price_requests_total{route="/predict",status="500"} 1.0' in said
+    assert "ZeroDivisionError" in "".join(p.read_text() for p in tmp_path.iterdir())
+
+
 def test_what_the_training_did_not_measure_comes_from_outside(place):
     bare = place.folder / "unmeasured"
     shutil.copytree(place.folder / "candidate", bare)
