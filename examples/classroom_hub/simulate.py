@@ -13,13 +13,14 @@ import statistics
 import sys
 import time
 from collections import Counter, defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import nbformat
 from jupyter_client.session import Session, json_packer
-from tornado.httpclient import HTTPRequest
-from tornado.websocket import websocket_connect
+from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.websocket import WebSocketError, websocket_connect
 
 HUB = "http://127.0.0.1:8260"
 DOCKER = "/var/run/docker.sock"
@@ -31,17 +32,21 @@ CELL_SECONDS = 300
 SAMPLE_SECONDS = 2
 
 
+# Woran Hub, Server oder Verbindung einer Person scheitern können, ohne dass es ein Fehler hier ist.
+BROKEN = (httpx.HTTPError, HTTPClientError, WebSocketError, OSError, ValueError, KeyError)
+
+
 class PersonError(Exception):
     """Was einer Person misslang, in einem Satz."""
 
 
 class Person:
-    """Eine Person vor ihrem Browser: ein Cookie, ein Token, ein Kernel."""
+    """Eine Person vor ihrem Browser: ein Cookie, ein Token, eine Verbindung zum Kernel."""
 
     def __init__(self, name: str, password: str) -> None:
         self.name, self.password = name, password
         self.client = httpx.AsyncClient(base_url=HUB, timeout=60, follow_redirects=True)
-        self.token = self.kernel = ""
+        self.token, self.socket = "", None
 
     async def log_in(self) -> None:
         """Füllt das Formular aus und holt sich ein Token für alles Weitere."""
@@ -68,7 +73,8 @@ class Person:
     def xsrf(self) -> dict[str, str]:
         """Gibt das Feld zurück, ohne das der Hub ein Formular abweist."""
         jar = self.client.cookies.jar
-        return {"_xsrf": next(c.value for c in jar if c.name == "_xsrf" and c.path == "/hub/")}
+        found = [c.value for c in jar if c.name == "_xsrf" and c.path == "/hub/"]
+        return {"_xsrf": found[0] if found else ""}
 
     async def start_server(self) -> None:
         """Startet den eigenen Server und wartet, bis er bereit ist; bei Andrang nochmals."""
@@ -97,9 +103,9 @@ class Person:
             json={"path": f"{chapter}.ipynb", "name": "", "type": "notebook", "kernel": {}},
         )
         answer.raise_for_status()
-        self.kernel = answer.json()["kernel"]["id"]
+        kernel = answer.json()["kernel"]["id"]
         self.session = Session()
-        address = f"{HUB.replace('http', 'ws')}/user/{self.name}/api/kernels/{self.kernel}/channels"
+        address = f"{HUB.replace('http', 'ws')}/user/{self.name}/api/kernels/{kernel}/channels"
         self.socket = await websocket_connect(
             HTTPRequest(address, headers={"Authorization": f"token {self.token}"})
         )
@@ -137,7 +143,7 @@ class Person:
 
     async def leave(self) -> None:
         """Beendet den eigenen Server, wartet, bis er fort ist, und schließt die Verbindungen."""
-        if self.kernel:
+        if self.socket:
             self.socket.close()
         if self.token:
             address = f"/hub/api/users/{self.name}"
@@ -176,9 +182,11 @@ async def watch(prefix: str, names: list[str], peaks: Counter) -> None:
     transport = httpx.AsyncHTTPTransport(uds=DOCKER)
     async with httpx.AsyncClient(transport=transport, base_url="http://docker") as client:
         while True:
-            found = await asyncio.gather(*(memory(client, f"{prefix}-{name}") for name in names))
-            for name, value in zip([*names, "together"], [*found, sum(found)], strict=True):
-                peaks[name] = max(peaks[name], value)
+            # Unter Last antwortet Docker manchmal spät; die nächste Messung zählt wieder.
+            with suppress(httpx.TimeoutException):
+                used = await asyncio.gather(*(memory(client, f"{prefix}-{name}") for name in names))
+                for name, value in zip([*names, "together"], [*used, sum(used)], strict=True):
+                    peaks[name] = max(peaks[name], value)
             await asyncio.sleep(SAMPLE_SECONDS)
 
 
@@ -206,12 +214,12 @@ async def attend(person: Person, chapter: str, pause: float) -> dict:
         row["chapter_seconds"] = round(working, 1)
     except PersonError as failed:
         row["failure"] = str(failed)
-    except (httpx.HTTPError, OSError) as error:
+    except BROKEN as error:
         row["failure"] = f"{type(error).__name__}: {error}"
     finally:
         try:
             await person.leave()
-        except (httpx.HTTPError, OSError, ValueError, KeyError) as error:
+        except BROKEN as error:
             # Was einem beim Gehen misslingt, kostet nicht die Ergebnisse aller anderen.
             row["failure"] = row["failure"] or f"Gehen: {type(error).__name__}: {error}"
     return row
@@ -223,14 +231,16 @@ async def run(people: list[list[str]], chapter: str, pause: float, prefix: str) 
     watching = asyncio.create_task(watch(prefix, [name for name, _ in people], peaks))
     started = time.monotonic()
     rows = await asyncio.gather(*(attend(Person(*person), chapter, pause) for person in people))
-    watching.cancel()
-    for row in rows:
-        row["memory_mb"] = round(peaks[row["name"]])
-    return {
-        "total_seconds": round(time.monotonic() - started),
-        "memory_together_mb": round(peaks["together"]),
-        "people": rows,
-    }
+    seconds = round(time.monotonic() - started)
+    # Gemessen wird, bis die Aufgabe abgebrochen wird; endete sie vorher, gilt keine ihrer Zahlen.
+    measured = watching.cancel()
+    if measured:
+        for row in rows:
+            row["memory_mb"] = round(peaks[row["name"]])
+    else:
+        print(f"Der Speicher ließ sich nicht messen: {watching.exception()}", file=sys.stderr)
+    together = round(peaks["together"]) if measured else None
+    return {"total_seconds": seconds, "memory_together_mb": together, "people": rows}
 
 
 def summary(found: dict) -> dict:
@@ -248,7 +258,7 @@ def summary(found: dict) -> dict:
 
 
 def main() -> None:
-    """Spielt die Klasse von der Standardeingabe nach; Exitcode 1, wenn jemandem etwas misslang."""
+    """Spielt die Klasse von der Standardeingabe nach; Exitcode 1, wenn etwas misslang."""
     parser = argparse.ArgumentParser(description="Eine Klasse nachspielen.")
     parser.add_argument("chapter", help="Kapitel, etwa flask_service")
     parser.add_argument("--pause", type=float, default=2, help="Lesezeit je Zelle in Sekunden")
@@ -261,7 +271,7 @@ def main() -> None:
         sys.exit("Auf der Standardeingabe wird je Zeile ein Name und ein Kennwort erwartet.")
     found = summary(asyncio.run(run(people, options.chapter, options.pause, options.prefix)))
     print(json.dumps(found, indent=2, ensure_ascii=False))
-    sys.exit(bool(found["failed"]))
+    sys.exit(bool(found["failed"]) or found["memory_together_mb"] is None)
 
 
 if __name__ == "__main__":

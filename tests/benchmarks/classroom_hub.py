@@ -60,8 +60,8 @@ def main() -> None:
     }
     for key, value in result.items():
         print(f"{key:<22}{value}")
-    if result["failed"]:
-        sys.exit("Nicht jede Person kam durch; die Zahlen bleiben, wie sie waren.")
+    if result["failed"] or result["memory_together_mb"] is None:
+        sys.exit("Etwas misslang; die Zahlen bleiben, wie sie waren.")
     figures.write("classroom_hub", result)
 
 

@@ -17,6 +17,8 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 from nbformat.v4 import new_output as output
+from tornado.httpclient import HTTPClientError
+from tornado.websocket import WebSocketClosedError
 from traitlets.config import Config
 
 import needs
@@ -254,7 +256,7 @@ def test_hungry_kernel_dies_and_the_other_goes_on(two):
 def test_nothing_is_left_but_the_files(two):
     together(*(person.leave() for person in two))
     for person in two:
-        person.kernel = person.token = ""  # gegangen ist gegangen
+        person.token, person.socket = "", None  # gegangen ist gegangen
     found = remove.left(NAME)
     assert found["container"] == []
     assert found["volume"] == [f"{NAME}-anna", f"{NAME}-bela"]
@@ -366,7 +368,9 @@ def test_only_this_class_is_removed_and_files_only_on_request(monkeypatch, files
     assert [words[2:] for words in removed if words[0] == "volume"] == ([wanted] if files else [])
 
 
-@pytest.mark.parametrize("problem", [httpx.ConnectError("weg"), KeyError("servers")])
+@pytest.mark.parametrize(
+    "problem", [httpx.ConnectError("weg"), KeyError("servers"), WebSocketClosedError()]
+)
 @pytest.mark.parametrize("before", [None, simulate.PersonError("Kein Server")])
 def test_results_survive_a_failed_goodbye(tmp_path, monkeypatch, problem, before):
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "leer.ipynb")
@@ -379,6 +383,45 @@ def test_results_survive_a_failed_goodbye(tmp_path, monkeypatch, problem, before
     assert row["failure"] == (
         str(before) if before else f"Gehen: {type(problem).__name__}: {problem}"
     )
+
+
+@pytest.mark.parametrize("problem", [HTTPClientError(599), WebSocketClosedError(), KeyError("x")])
+def test_a_broken_connection_is_the_failure_of_one_person(chapter, problem):
+    broken = mock.AsyncMock()
+    broken.execute.side_effect = problem
+    broken.name = "bela"
+    rows = together(*(simulate.attend(person, chapter, 0) for person in (Actor("gut"), broken)))
+    assert [row["failure"] for row in rows] == [None, f"{type(problem).__name__}: {problem}"]
+    broken.leave.assert_awaited_once()
+
+
+def test_without_a_kernel_leaving_still_ends_the_server():
+    calls = []
+
+    def hub(request: httpx.Request) -> httpx.Response:
+        calls.append(request.method)
+        return httpx.Response(200, json={"servers": {}})
+
+    person = simulate.Person("ada", "")
+    person.client = httpx.AsyncClient(base_url=simulate.HUB, transport=httpx.MockTransport(hub))
+    person.token = "x"
+    together(person.leave())
+    assert calls == ["DELETE", "GET"]
+
+
+@pytest.mark.parametrize("working", [True, False])
+def test_memory_that_was_not_measured_is_no_zero(monkeypatch, capsys, working):
+    async def attend(person, chapter, pause):
+        await asyncio.sleep(0.01)
+        return {"name": person.name, "failure": None}
+
+    used = mock.AsyncMock(return_value=7.0, side_effect=None if working else OSError("kein Docker"))
+    monkeypatch.setattr(simulate, "attend", attend)
+    monkeypatch.setattr(simulate, "memory", used)
+    (found,) = together(simulate.run([["ada", ""]], "tiny", 0, "x"))
+    assert found["memory_together_mb"] == (7 if working else None)
+    assert simulate.summary(found)["memory_mb"]["worst"] == (7 if working else None)
+    assert ("kein Docker" in capsys.readouterr().err) != working
 
 
 def test_removing_without_docker_is_one_sentence(tmp_path):
