@@ -78,7 +78,8 @@ def test_invalid_body_is_rejected_with_its_status(ask, name):
 
 
 def assert_polite(rejected: Rejected) -> None:
-    """Kein Traceback, keine englische Meldung: jeder Grund ist ein deutscher Satz."""
+    """Kein Traceback, keine englische Meldung: mindestens ein Grund, jeder ein deutscher Satz."""
+    assert rejected.problems
     for _, reason in rejected.problems:
         assert reason.endswith(".") and "Traceback" not in reason
         assert reason.split()[0] in ("Das", "Dieses", "Hier", "Die", "Erlaubt", "Erwartet", "Der")

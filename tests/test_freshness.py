@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -115,12 +116,26 @@ def test_run_no_longer_counts_after_a_change(tree, notebook, freshness, changed)
     assert freshness.last_runs("good", runs.digest(notebook), stored) == {}
 
 
-@pytest.mark.parametrize("name", ["Dockerfile", "a.yaml", "a.yml", "proxy.conf", "start.sh"])
+@pytest.mark.parametrize("name", ["Dockerfile", "a.yaml", "nginx.conf", "haproxy.cfg", "x.json"])
 def test_run_no_longer_counts_after_a_change_that_is_not_python(tree, notebook, name):
     (tree / "examples" / "own" / name).write_text("alt\n", encoding="utf-8")
     before = runs.digest(notebook)
     (tree / "examples" / "own" / name).write_text("neu\n", encoding="utf-8")
     assert runs.digest(notebook) != before
+
+
+def test_every_file_of_an_example_counts():
+    listed = subprocess.run(
+        ["git", "ls-files", "examples"], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
+    assert listed.stdout
+    for notebook in ROOT.glob("notebooks/*.ipynb"):
+        folder = f"examples/{notebook.stem}/"
+        # Aus *.in entsteht der Lock, und der zählt.
+        own = [name for name in listed.stdout.splitlines() if name.startswith(folder)]
+        counted = {path.relative_to(ROOT).as_posix() for path in runs.sources(notebook)}
+        missing = {name for name in own if not name.endswith(".in")} - counted
+        assert not missing, notebook.stem
 
 
 def test_newest_run_comes_first_wherever_it_lies(tree, monkeypatch):

@@ -179,6 +179,19 @@ def test_secret_in_an_output_is_found(repository):
     assert ("b.ipynb", "AWS Access Key", key) in find_secrets.tree(root)
 
 
+def test_secret_of_a_merge_is_found_in_the_history(repository):
+    root, git = repository
+    git("checkout", "-b", "neben")
+    git("commit", "--allow-empty", "-m", "Daneben")
+    git("checkout", "-")
+    git("merge", "--no-ff", "--no-commit", "neben")
+    key = "AKIA" + "ASDFGHJKLQWERTZU"
+    (root / "b.py").write_text(f"key = '{key}'\n", encoding="utf-8")
+    git("add", "b.py")
+    git("commit", "-m", "Zusammen")
+    assert ("history", "AWS Access Key", key) in find_secrets.history(root)
+
+
 def test_secret_of_another_branch_is_found_in_the_history(repository):
     root, git = repository
     git("checkout", "--orphan", "sauber")

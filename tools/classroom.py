@@ -144,7 +144,8 @@ def main() -> None:
     python = parser.parse_args().python
     if not re.fullmatch(r"3\.1[123]", python):
         sys.exit(f"Python {python} passt nicht: gebraucht wird 3.11, 3.12 oder 3.13.")
-    wheelhouse = TARGET / "wheelhouse"
+    # Je Python eines: Räder einer anderen Version machten das Archiv doppelt so groß.
+    wheelhouse = TARGET / f"wheelhouse-{python}"
     for system in SYSTEMS:
         print(f"Pakete für {system} laden …", flush=True)
         download(system, python, wheelhouse / system)

@@ -80,7 +80,8 @@ def tree(root: Path = ROOT) -> set[Finding]:
 
 def history(root: Path = ROOT) -> set[Finding]:
     """Was irgendein Commit hinzugefügt hat, auch wenn es längst wieder fort ist."""
-    command = ["git", "log", "--all", "-p", "--unified=0", "--no-color", "--format=commit %H"]
+    command = ["git", "log", "--all", "-p", "--cc", "--unified=0", "--no-color"]
+    command += ["--format=commit %H"]
     log = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout
     added = {
         line[1:]

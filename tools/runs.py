@@ -18,8 +18,12 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "_build" / "runs"
 # Hier legt pytest ab, was jede Zelle ergab.
 REPORTS = ROOT / "_build" / "reports"
-# Womit ein Kapitel arbeitet, außer seinem eigenen Text; Erzeugtes hat andere Endungen.
-SOURCES = {".py", ".yaml", ".yml", ".conf", ".sh"}
+# Womit ein Kapitel arbeitet, außer seinem eigenen Text.
+SOURCES = {
+    *(".py", ".yaml", ".yml", ".json", ".toml", ".cfg", ".conf", ".txt", ".csv"),
+    *(".sh", ".md", ".html", ".dockerignore"),
+}
+NAMES = {"Dockerfile", ".dockerignore", ".dvcignore", ".gitignore", "config"}
 COLOUR = re.compile(r"\x1b\[[0-9;]*m|#x1B\[[0-9;]*m")
 
 
@@ -48,11 +52,12 @@ def sources(notebook: Path) -> list[Path]:
     while texts:
         for name in re.findall(r"examples[./](\w+)", texts.pop()):
             if name not in found:
-                files = sorted((examples / name).rglob("*"))
                 found[name] = [
                     path
-                    for path in files
-                    if path.is_file() and (path.suffix in SOURCES or path.name == "Dockerfile")
+                    for path in sorted((examples / name).rglob("*"))
+                    if (path.suffix in SOURCES or path.name in NAMES) and path.is_file()
+                    # Die trainierten Modelle: Sie sind erzeugt, je Lauf neu.
+                    if "artifacts" not in str(path.parent.relative_to(examples))
                 ]
                 texts += [path.read_text(encoding="utf-8") for path in found[name]]
     return [path for name in sorted(found) for path in found[name]]

@@ -140,8 +140,14 @@ def add_tips(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             node.parent.replace(node, [*pieces, nodes.Text(text[start:])])
 
 
+def depend(app: Sphinx, docname: str, content: list[str]) -> None:
+    """Lässt jede Seite neu entstehen, wenn sich das Glossar ändert: Seine Sätze stehen auf ihr."""
+    app.env.note_dependency(str(Path(app.srcdir) / FILE))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Meldet die Erweiterung an."""
+    app.connect("source-read", depend)
     # Nach dem Auflösen der Verweise, damit {term} schon ein Verweis ist.
     app.connect("doctree-resolved", add_tips, priority=900)
     app.add_js_file("glossary.js", loading_method="defer")

@@ -13,10 +13,12 @@ from unicodedata import normalize
 import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 FILE = Path("book/data/keywords.yml")
+PAGE = "book/anhang/stichworte"
 logger = logging.getLogger(__name__)
 
 
@@ -103,8 +105,16 @@ def fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             place += [nodes.rubric("", letter), listing]
 
 
+def outdated(
+    app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
+) -> list[str]:
+    """Lässt das Verzeichnis mit jeder anderen Seite neu entstehen: Es nennt Stellen auf allen."""
+    return [PAGE] if PAGE in env.found_docs and added | changed | removed else []
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Meldet die Direktive an."""
     app.add_directive("keyword-index", KeywordIndex)
+    app.connect("env-get-outdated", outdated)
     app.connect("doctree-resolved", fill)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

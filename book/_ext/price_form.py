@@ -54,7 +54,8 @@ class PriceForm(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Schreibt das Formular aus dem Schema des Preismodells."""
         # Fehlt eine Datei oder ist sie neuer als die Seite, entsteht die Seite neu.
-        for path in (FORM, MODEL, RUNTIME / "package.json", Path(__file__)):
+        templates = (ROOT / "book" / "_templates").glob("price-form*.html")
+        for path in (FORM, MODEL, RUNTIME / "package.json", Path(__file__), *templates):
             self.env.note_dependency(str(path))
         form = json.loads(FORM.read_text(encoding="utf-8"))
         templates = self.env.app.builder.templates
