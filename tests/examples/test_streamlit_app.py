@@ -321,6 +321,8 @@ def page(browser, url):
 def visit(page, url):
     page.goto(url)
     page.get_by_test_id("stMetricValue").wait_for()
+    # Streamlit lädt jedes Bedienelement für sich; der Preis kann vor seinem Regler da sein.
+    page.get_by_role("slider").first.wait_for()
 
 
 def open_tab(page, name):
