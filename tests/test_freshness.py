@@ -116,7 +116,9 @@ def test_run_no_longer_counts_after_a_change(tree, notebook, freshness, changed)
     assert freshness.last_runs("good", runs.digest(notebook), stored) == {}
 
 
-@pytest.mark.parametrize("name", ["Dockerfile", "a.yaml", "nginx.conf", "haproxy.cfg", "x.json"])
+@pytest.mark.parametrize(
+    "name", ["Dockerfile", "a.yaml", "a.yml", "nginx.conf", "haproxy.cfg", "x.json", "a.sh"]
+)
 def test_run_no_longer_counts_after_a_change_that_is_not_python(tree, notebook, name):
     (tree / "examples" / "own" / name).write_text("alt\n", encoding="utf-8")
     before = runs.digest(notebook)
