@@ -316,7 +316,7 @@ class Azure(Resources):
             raise refusal("no_deployment", name=name) if name else refusal("no_traffic")
         if not wanted:
             self._mirror(key, endpoint["properties"], request)
-        response = forward(request, running, running.timeout)
+        response = forward(request, running, running.routes.scoring)
         response.headers["azureml-model-deployment"] = name
         return response
 
@@ -328,8 +328,7 @@ class Azure(Resources):
         running = self._running.get(f"{key}/deployments/{name}".lower())
         if running is None:
             raise refusal("no_traffic")
-        with urllib.request.urlopen(f"http://127.0.0.1:{running.port}/swagger.json") as answer:
-            return Response(answer.read())
+        return forward(request, running, "/swagger.json")
 
     def _asked(self, request: Request) -> tuple[str, dict]:
         end = f"/onlineendpoints/{request.args['endpoint']}".lower()
@@ -360,8 +359,7 @@ class Azure(Resources):
                 chosen = self._dice[key].random() * 100 < percent
             running = self._running.get(f"{key}/deployments/{name}".lower())
             if chosen and running:
-                arguments = (request, running, running.timeout)
-                threading.Thread(target=discard, args=arguments, daemon=True).start()
+                threading.Thread(target=discard, args=(request, running), daemon=True).start()
 
 
 def extras(request: Request) -> dict:
@@ -404,13 +402,13 @@ def own_container(environment: dict) -> tuple[list[str], Routes]:
     return [sys.executable, *CONTAINERS[image]], routes
 
 
-def forward(request: Request, running: Running, timeout: float) -> Response:
+def forward(request: Request, running: Running, route: str) -> Response:
     """Stellt dem Prozess die Frage; lehnt er sie ab, wird daraus 424 mit seinem Status."""
     headers = {"Content-Type": request.headers.get("content-type", "application/json")}
-    url = f"http://127.0.0.1:{running.port}{running.routes.scoring}"
-    question = urllib.request.Request(url, request.body, headers)
+    url = f"http://127.0.0.1:{running.port}{route}"
+    question = urllib.request.Request(url, request.body, headers, method=request.method)
     try:
-        with urllib.request.urlopen(question, timeout=timeout) as answer:
+        with urllib.request.urlopen(question, timeout=running.timeout) as answer:
             return Response(answer.read(), 200, {}, answer.headers.get("Content-Type", ""))
     except urllib.error.HTTPError as error:
         told = {
@@ -419,15 +417,15 @@ def forward(request: Request, running: Running, timeout: float) -> Response:
         }
         return Response(error.read(), 424, told, error.headers.get("Content-Type", ""))
     except TimeoutError:
-        raise refusal("slow", seconds=timeout) from None
+        raise refusal("slow", seconds=running.timeout) from None
     except OSError:  # der Prozess ist weg
         raise refusal("silent") from None
 
 
-def discard(request: Request, running: Running, timeout: float) -> None:
+def discard(request: Request, running: Running) -> None:
     """Stellt die Frage und wirft weg, was zurückkommt; auch ein Fehler geht niemanden an."""
     with contextlib.suppress(Refusal):
-        forward(request, running, timeout)
+        forward(request, running, running.routes.scoring)
 
 
 def main() -> None:

@@ -251,6 +251,17 @@ def test_refusal_of_the_model_arrives_as_424(endpoint, content, status, words):
     assert words in json.dumps(answer.json(), ensure_ascii=False)
 
 
+def test_description_comes_from_the_deployment(endpoint):
+    url = f"{endpoint.url}/endpoints/price/swagger.json"
+    headers = {"Authorization": f"Bearer {endpoint.key()}"}
+    endpoint.traffic({"green": 100})
+    assert "/score" in endpoint.http.get(url, headers=headers).json()["paths"]
+    endpoint.traffic({"container": 100})  # der eigene Container hat keine unter dieser Adresse
+    missing = endpoint.http.get(url, headers=headers)
+    assert missing.status_code == 424
+    assert missing.headers["ms-azureml-model-error-statuscode"] == "404"
+
+
 def test_traffic_is_split_in_percent_and_can_be_stopped(endpoint):
     key = endpoint.key()
     assert endpoint.traffic({"green": 70, "container": 30})["traffic"] == {
