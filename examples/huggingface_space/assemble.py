@@ -22,7 +22,7 @@ CODE = (
 )
 # Gradio bringt der Space in der Version aus dem Kopf des README selbst mit.
 PACKAGES = ("fastapi", "huggingface-hub", "numpy", "onnxruntime", "pandas", "plotnine")
-PACKAGES += ("pydantic", "scikit-learn", "uvicorn")
+PACKAGES += ("pydantic", "uvicorn")
 
 
 def space(folder: Path) -> None:

@@ -4,7 +4,6 @@ import hashlib
 
 import pandas as pd
 from plotnine.data import diamonds
-from sklearn.model_selection import train_test_split
 
 from examples.price_model.schema import CATEGORIES, FEATURES
 
@@ -34,6 +33,9 @@ def split(
     table: pd.DataFrame,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
     """Teilt in X_train, X_test, y_train, y_test; immer gleich, 20 % Testdaten."""
+    # Erst hier: Wer nur die Daten braucht, etwa der Preisrechner, lädt scikit-learn nicht.
+    from sklearn.model_selection import train_test_split
+
     return train_test_split(table[list(FEATURES)], table[TARGET], test_size=0.2, random_state=0)
 
 
