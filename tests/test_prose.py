@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import needs
-from texts import CODE, LEAD, ROOT, all_texts, spellings
+from texts import CODE, LEAD, ROOT, Block, all_texts, spellings
 
 WORD_LIST = ROOT / "tests" / "prose" / "words.txt"
 GLOSSARY = ROOT / "book" / "anhang" / "glossar.yml"
@@ -16,13 +16,24 @@ HUNSPELL = (
     "sudo apt install hunspell hunspell-de-de · macOS: brew install hunspell, dazu die Dateien "
     "de_DE.aff und de_DE.dic nach ~/Library/Spelling"
 )
-BLOCKS = list(all_texts())
-MARKDOWN = [block for block in BLOCKS if block.kind not in ("plain", "python")]
 ENDINGS = r"(?:e|en|er|ern|es|n|s)?(?!\w)"
 SENTENCE_END = re.compile(rf"[.!?…][“)]*\s+[„(]*[A-ZÄÖÜ{CODE}]")
 # Ein Punkt hinter einer Zahl oder einem dieser Kürzel beendet keinen Satz.
 NO_END = re.compile(r"(?:\b\d{1,2}|\b(?:Abs|Art|Nr|bzw|ca|etc|ggf|max|min|usw|vgl))$")
 LINE_END = re.compile(rf"[.!?…:;][“)]*{LEAD}?$|{CODE}$")
+
+
+# Nicht schon beim Import: Jeder Prozess von pytest importiert diese Datei, gelesen wird in einem.
+@cache
+def blocks() -> list[Block]:
+    return list(all_texts())
+
+
+@cache
+def markdown() -> list[Block]:
+    return [block for block in blocks() if block.kind not in ("plain", "python")]
+
+
 # Je Regel: woran ein Verstoß zu erkennen ist, wo sie gilt und warum.
 STYLE = {
     "address": (
@@ -31,32 +42,32 @@ STYLE = {
             rf"(?<=[\w,;{CODE}] )(?:Sie|Ihnen|Ihre?[mnrs]?)\b"
             r"|\b(?:[Dd]u|[Dd]ich|[Dd]ir|[Dd]eine?[mnrs]?|[Ee]uch|[Ee]ure?[mnrs]?)\b"
         ),
-        BLOCKS,
+        blocks,
         "Das Buch spricht niemanden an; Überschriften und Schritte stehen im Infinitiv.",
     ),
     "we": (
         re.compile(r"\b(?:[Ww]ir|[Uu]ns|[Uu]nse?re?[mnrs]?)\b"),
-        BLOCKS,
+        blocks,
         "Das Wir der Vorlesung lässt offen, wer etwas tut.",
     ),
     "quotes": (
         re.compile(r"[„“”\"]"),
-        MARKDOWN,
+        markdown,
         "Öffnend „, schließend “; alles andere ist englisch oder gehört in `…`.",
     ),
     "dash": (
         re.compile(r"(?<=\s)-(?=\s)|--|—|\.\.\."),
-        MARKDOWN,
+        markdown,
         "Der Gedankenstrich ist – zwischen Leerzeichen, die Auslassung ist ein Zeichen: ….",
     ),
     "space": (
         re.compile(r"(?<=\S) {2,}(?=\S)| (?=[,;.:!?](?:\s|$))"),
-        MARKDOWN,
+        markdown,
         "Ein Leerzeichen genügt, vor Satzzeichen steht keines.",
     ),
     "no-break space": (
         re.compile(r"\b(?:z|d|u|i|o|v)\. ?(?:B|h|a|d|Ä|R|U)\.|(?<!\d)\d{1,3} \d{3}(?!\d)|§ \d"),
-        MARKDOWN,
+        markdown,
         "Abkürzungen, große Zahlen und Paragrafen brechen nicht um: U+202F oder ausschreiben.",
     ),
 }
@@ -72,7 +83,7 @@ def complain(problems: list[str], remedy: str) -> None:
 def unknown_words() -> set[str]:
     """Fragt hunspell nach allen Wörtern auf einmal."""
     program = needs.program("hunspell", HUNSPELL)
-    found = {form for block in BLOCKS for word, _ in block.words() for form in spellings(word)}
+    found = {form for block in blocks() for word, _ in block.words() for form in spellings(word)}
     done = subprocess.run(
         [program, "-d", "de_DE", "-i", "utf-8", "-l"],
         input="\n".join(sorted(found)),
@@ -91,7 +102,7 @@ def word_list() -> list[str]:
 def test_every_page_and_notebook_is_read():
     paths = [*(ROOT / "book").rglob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
     names = {path.relative_to(ROOT).as_posix() for path in paths}
-    unread = names - {block.file.split(", ")[0] for block in BLOCKS}
+    unread = names - {block.file.split(", ")[0] for block in blocks()}
     assert names and not unread, f"Ohne Text: {sorted(unread)}"
 
 
@@ -100,7 +111,7 @@ def test_words_are_spelled_right():
     complain(
         [
             f"{block.place(position)}: {word}"
-            for block in BLOCKS
+            for block in blocks()
             for word, position in block.words()
             if {word, word.rstrip("-")} <= wrong and not spellings(word) & known
         ],
@@ -116,7 +127,7 @@ def test_word_list_is_sorted_and_used():
     expected = sorted(entries, key=lambda word: (word.casefold(), word))
     for entry, wanted in zip(entries, expected, strict=True):
         assert entry == wanted, f"Nach dem Alphabet steht vor „{entry}“ noch „{wanted}“"
-    used = {form for block in BLOCKS for word, _ in block.words() for form in spellings(word)}
+    used = {form for block in blocks() for word, _ in block.words() for form in spellings(word)}
     unused = sorted(set(entries) - used)
     assert not unused, f"Das enthält kein Text mehr: {', '.join(unused)}"
 
@@ -130,7 +141,7 @@ def test_words_the_glossary_forbids_do_not_appear():
         pattern = re.compile(rf"(?<!\w){spelled}{ENDINGS}", re.IGNORECASE)
         problems += [
             f"{block.place(found.start())}: „{found[0]}“ heißt hier „{term}“."
-            for block in BLOCKS
+            for block in blocks()
             for found in pattern.finditer(str(block))
         ]
     complain(problems, "Ein Name aus einer englischen API steht in `…`; siehe glossar.yml.")
@@ -138,9 +149,9 @@ def test_words_the_glossary_forbids_do_not_appear():
 
 @pytest.mark.parametrize("rule", STYLE)
 def test_style_is_kept(rule):
-    pattern, blocks, reason = STYLE[rule]
+    pattern, where, reason = STYLE[rule]
     problems = []
-    for block in blocks:
+    for block in where():
         # Richtige Anführungszeichen verschwinden, damit die falschen übrig bleiben.
         text = re.sub('„([^„“”"]*)“', r"‚\1‘", str(block))
         for found in pattern.finditer(text):
@@ -151,7 +162,7 @@ def test_style_is_kept(rule):
 
 def test_each_line_holds_one_sentence():
     problems = []
-    for block in MARKDOWN:
+    for block in markdown():
         if block.kind not in ("paragraph", "list", "html"):
             continue
         text = str(block)
