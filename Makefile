@@ -161,8 +161,8 @@ epub: .venv/.checks ## Das ganze Buch als EPUB nach _build/forms, geprüft mit e
 pdf: epub ## Das ganze Buch als PDF nach _build/forms, gesetzt aus den Seiten des EPUB
 	@$(BIN)/python tools/print_book.py pdf
 
-soak: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Jeden Dienst zehn Minuten mit gemischten und kaputten Fragen belasten (SOAK_SECONDS=600)
-	@OMP_WAIT_POLICY=passive PYTHONPATH=.:tests:notebooks:tools $(BIN)/python tests/soak.py
+soak: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Jeden Dienst zehn Minuten mit gemischten und kaputten Fragen belasten (SOAK_SECONDS=600, SERVICES="flask_service")
+	@OMP_WAIT_POLICY=passive PYTHONPATH=.:tests:notebooks:tools $(BIN)/python tests/soak.py $(SERVICES)
 
 shuffle: .venv/.checks book model $(ENVIRONMENTS) $(KERAS) $(WHEELS) $(CLASSROOM) ## Tests und Notebooks dreimal in zufälliger Reihenfolge ausführen
 	@OMP_WAIT_POLICY=passive $(BIN)/python tools/shuffle.py
@@ -177,25 +177,25 @@ sbom: .venv/.checks model $(WHEELS) $(CLASSROOM) ## Stücklisten je Lock und, mi
 	    $(BIN)/python -m examples.$$module >/dev/null || true; done; fi
 	@$(BIN)/python tools/sbom.py
 
-lock: .venv/.book ## Die Locks aus den *.in neu auflösen
+lock: .venv/.book ## Die Locks aus den *.in auflösen; was passt, bleibt (alles neu: UPGRADE=--upgrade)
 	@for layer in "" -book -grading -checks; do \
-	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11.5 --no-header --no-annotate \
+	  $(BIN)/uv pip compile $(UPGRADE) --quiet --universal --python-version 3.11.5 --no-header --no-annotate \
 	    --override tools/overrides.txt $$([ -z "$$layer" ] || echo -c requirements.txt) \
 	    -o requirements$$layer.txt requirements$$layer.in || exit 1; done
 # Was ein Kapitel nicht im Stand des gemeinsamen Locks haben kann, nennt es nach „# Eigene Stände:“.
 	@for folder in $(dir $(wildcard examples/*/requirements.in)); do \
 	  own=$$(sed -n 's/^# Eigene Stände: //p' $$folder/requirements.in | tr ' ' '|'); \
 	  grep -vE "^($${own:--})" requirements.txt > .venv/constraints.txt; \
-	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11.5 --no-header --no-annotate \
+	  $(BIN)/uv pip compile $(UPGRADE) --quiet --universal --python-version 3.11.5 --no-header --no-annotate \
 	    -c .venv/constraints.txt -o $$folder/requirements.txt $$folder/requirements.in || exit 1; done
 	@cd examples/docker_image && for name in serving sklearn; do \
-	  $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux \
+	  $(CURDIR)/$(BIN)/uv pip compile $(UPGRADE) --quiet --python-version 3.11 --python-platform linux \
 	    --no-header --no-annotate --generate-hashes \
 	    -c ../../requirements.txt -o $$name.txt $$name.in || exit 1; done
-	@cd examples/classroom_hub && $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11.5 \
+	@cd examples/classroom_hub && $(CURDIR)/$(BIN)/uv pip compile $(UPGRADE) --quiet --python-version 3.11.5 \
 	  --python-platform linux --no-header --no-annotate --generate-hashes \
 	  -c ../../requirements.txt -c requirements.txt -o image.txt image.in
-	@cd examples/compose_stack/registry && $(CURDIR)/$(BIN)/uv pip compile --quiet --python-version 3.11 \
+	@cd examples/compose_stack/registry && $(CURDIR)/$(BIN)/uv pip compile $(UPGRADE) --quiet --python-version 3.11 \
 	  --python-platform linux --no-header --no-annotate --generate-hashes --override overrides.txt \
 	  -c ../../../requirements.txt -o serving.txt serving.in
 

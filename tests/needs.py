@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from tools.run_nbval import REQUIREMENTS, note_skipped
+from tools.run_nbval import NETWORK_REMEDY, REQUIREMENTS, note_skipped, without_network
 
 
 def skip_or_fail(reason: str) -> NoReturn:
@@ -18,6 +18,14 @@ def skip_or_fail(reason: str) -> NoReturn:
         pytest.fail(reason, pytrace=False)
     note_skipped(reason)
     pytest.skip(reason)
+
+
+def own_network() -> list[str]:
+    """Beginn eines Befehls, der nur Loopback sieht; ist das nicht erlaubt, wird übersprungen."""
+    prefix = without_network()
+    if prefix and subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        skip_or_fail(f"Ein eigenes Netz ist hier nicht erlaubt. Abhilfe: {NETWORK_REMEDY}")
+    return prefix
 
 
 def program(name: str, remedy: str) -> str:

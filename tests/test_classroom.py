@@ -12,7 +12,7 @@ import pytest
 
 import classroom
 import setup
-from run_nbval import without_network
+from needs import own_network
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEM = setup.SYSTEMS.get(sys.platform, sys.platform)
@@ -47,7 +47,7 @@ def room(tmp_path) -> Path:
 
 
 def set_up(room: Path) -> subprocess.CompletedProcess:
-    command = [*without_network(), sys.executable, "tools/setup.py", "book"]
+    command = [*own_network(), sys.executable, "tools/setup.py", "book"]
     # Ein Verzeichnis, das diesem Rechner bekannt ist, gibt es im Raum nicht.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "UV_"))}
     return subprocess.run(command, cwd=room, capture_output=True, encoding="utf-8", env=environment)
@@ -135,6 +135,7 @@ def test_archive_that_cannot_be_set_up_is_refused(tmp_path, monkeypatch):
 def test_archive_that_is_too_large_is_refused_before_it_is_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(classroom, "TARGET", tmp_path)
     monkeypatch.setattr(classroom, "download", lambda _, python, folder: folder.mkdir(parents=True))
+    monkeypatch.setattr(classroom, "contents", list)
     monkeypatch.setattr(classroom, "pack", lambda *_: classroom.LIMIT_BYTES + 1)
     monkeypatch.setattr(classroom, "try_out", lambda *_: pytest.fail("ausprobiert"))
     monkeypatch.setattr(sys, "argv", ["classroom.py"])

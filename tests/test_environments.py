@@ -128,6 +128,7 @@ def test_parts_keep_the_reports_of_each_other(ready):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Nur Linux hat Namensräume für Netze.")
 def test_notebook_has_no_way_out_in_ci(missing):
+    needs.own_network()
     # `connect` schickt hier noch nichts; ohne Route scheitert es trotzdem, mit `101`.
     source = "import socket\n\nwith socket.socket(type=socket.SOCK_DGRAM) as probe:\n"
     source += '    code = probe.connect_ex(("192.0.2.1", 9))\ncode'

@@ -40,10 +40,16 @@ def vulnerabilities(lock: Path, url: str) -> set[tuple[str, str, str]]:
     if not packages:
         sys.exit(f"In {lock.name} wurde kein Paket abgeglichen.")
     return {
-        (package["name"], package["version"], found["id"])
+        (package["name"], package["version"], identifier(found))
         for package in packages
         for found in package["vulns"]
     }
+
+
+def identifier(found: dict) -> str:
+    """Die CVE-Nummer einer Lücke, wenn sie eine hat; Datenbanken geben daneben eigene."""
+    names = [found["id"], *found.get("aliases", [])]
+    return next((name for name in names if name.startswith("CVE-")), found["id"])
 
 
 def exceptions(path: Path = EXCEPTIONS) -> list[dict]:
@@ -86,6 +92,9 @@ def main() -> int:
         here = vulnerabilities(lock, options.osv_url)
         print(f"{lock.resolve().relative_to(ROOT) if not options.locks else lock}: {len(here)}")
         found |= here
+    if options.locks:  # was die übrigen Locks betrifft, fehlt hier nicht
+        known = {(package, name) for package, _, name in found}
+        allowed = [entry for entry in allowed if (entry["package"], entry["id"]) in known]
     problems = judge(found, allowed, datetime.date.today())
     print("\n".join(problems) if problems else "Keine bekannte Lücke.")
     return int(bool(problems))

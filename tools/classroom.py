@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from run_nbval import without_network
+from run_nbval import NETWORK_REMEDY, without_network
 from setup import BIN, LAYERS, SCRIPTS, UV
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,9 +87,14 @@ def canonical(name: str) -> str:
 
 def contents() -> list[Path]:
     """Zählt auf, was ins Archiv gehört: alles aus Git und das Gebaute."""
-    tracked = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8"
-    )
+    try:
+        tracked = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8"
+        )
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        sys.exit(
+            "Git kennt diesen Ordner nicht. Abhilfe: ein Repository anlegen und alles hinein"
+        )
     paths = [ROOT / name for name in tracked.stdout.split("\0") if name]
     for folder in BUILT:
         if not (ROOT / folder).is_dir():
@@ -124,6 +129,12 @@ def try_out(archive: Path, python: str) -> None:
     found = subprocess.run(find, capture_output=True, encoding="utf-8")
     if found.returncode:
         sys.exit(f"Zum Ausprobieren fehlt Python {python}; das Archiv selbst ist fertig.")
+    prefix = without_network()
+    if prefix and subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        sys.exit(
+            "Zum Ausprobieren fehlt das Recht auf ein eigenes Netz; das Archiv selbst ist fertig. "
+            f"Abhilfe: {NETWORK_REMEDY}"
+        )
     with tempfile.TemporaryDirectory(prefix="klasse-") as work:
         with zipfile.ZipFile(archive) as file:
             file.extractall(work)
@@ -133,7 +144,7 @@ def try_out(archive: Path, python: str) -> None:
             [folder / ".venv" / SCRIPTS / "python", "tools/run_nbval.py", TRIED],
         ]
         for step in steps:
-            if subprocess.run([*without_network(), *step], cwd=folder).returncode:
+            if subprocess.run([*prefix, *step], cwd=folder).returncode:
                 sys.exit(f"Ausgepackt und ohne Netz scheitert: {' '.join(map(str, step[1:]))}")
 
 
@@ -144,6 +155,7 @@ def main() -> None:
     python = parser.parse_args().python
     if not re.fullmatch(r"3\.1[123]", python):
         sys.exit(f"Python {python} passt nicht: gebraucht wird 3.11, 3.12 oder 3.13.")
+    contents()  # was fehlt, soll sich vor dem Laden zeigen
     # Je Python eines: Räder einer anderen Version machten das Archiv doppelt so groß.
     wheelhouse = TARGET / f"wheelhouse-{python}"
     for system in SYSTEMS:

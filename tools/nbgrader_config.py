@@ -17,6 +17,10 @@ os.environ.setdefault("JUPYTER_PATH", str(KERNELS))
 c = get_config()  # noqa: F821 – das gibt es, wo nbgrader diese Datei liest
 c.CourseDirectory.root = str(HERE)
 c.CourseDirectory.course_id = "modelle-in-betrieb"
+# So benennt Moodle Abgaben; die Nummer darin steht für die Person.
+c.FileNameCollectorPlugin.named_regexp = (
+    r".*[/\\][^/\\]*_(?P<student_id>\d+)_assignsubmission_file[_/\\](?P<file_id>\w+)"
+)
 # Der Platzhalter des Buches genügt; nbgrader soll keinen zweiten anhängen.
 c.ClearSolutions.code_stub = {"python": ""}
 # Ein Kapitel startet Dienste und liest Beispiele: Es läuft, wo auch das Original läuft.

@@ -36,6 +36,7 @@ REACHES_OUT = {"docker", "kubernetes"}
 # Die Teile in ihrer Reihenfolge: nebeneinander, dann allein, was misst, dann was nach draußen
 # spricht; das teilt Namen und Ports von Docker und läuft deshalb nie nebeneinander.
 PARTS = ("inside", "alone", "outside")
+NETWORK_REMEDY = "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu)"
 LOOPBACK_ONLY = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 
 

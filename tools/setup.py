@@ -46,7 +46,11 @@ def check_python() -> None:
     wanted = WHEELHOUSE / "python"
     found = ".".join(map(str, sys.version_info[:2]))
     if wanted.exists() and (version := wanted.read_text().strip()) != found:
-        sys.exit(f"Dieses Archiv enthält Pakete für Python {version}, dies ist {found}.")
+        sys.exit(
+            f"Dieses Archiv enthält Pakete für Python {version}, dies ist {found}.\n"
+            f"Abhilfe: python{version} tools/setup.py all\n"
+            f"Windows: py -{version} tools/setup.py all"
+        )
     try:
         import ensurepip  # noqa: F401 – Debian liefert es getrennt
     except ImportError:

@@ -5,6 +5,7 @@ schon hier wie auf einem streng eingestellten Webserver aus.
 """
 
 import argparse
+import mimetypes
 import socket
 import sys
 from pathlib import Path
@@ -33,6 +34,18 @@ HEADERS = [
     # Nach einem neuen Bau soll die Seite nie veraltet sein; unverändert heißt 304.
     (b"cache-control", b"no-cache"),
 ]
+
+# Unter Windows kommen die Typen aus der Registry, und dort gilt ein Skript oft als bloßer Text.
+TYPES = {
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+    ".json": "application/json",
+    ".wasm": "application/wasm",
+}
+for ending, kind in TYPES.items():
+    mimetypes.add_type(kind, ending)
 
 
 class Headers:
@@ -84,7 +97,10 @@ def main() -> None:
     try:
         listener = bind(port)
     except OSError:
-        sys.exit(f"Port {port} ist belegt. Abhilfe: make serve PORT={port + 1}")
+        sys.exit(
+            f"Port {port} ist belegt. "
+            f"Abhilfe: make serve PORT={port + 1}, ohne make --port {port + 1}"
+        )
     print(f"Das Buch: http://{HOST}:{port}/ (Ende mit Strg+C)", flush=True)
     server = uvicorn.Server(uvicorn.Config(build_app(SITE), log_level="warning"))
     server.run(sockets=[listener])

@@ -19,7 +19,7 @@ STUDENT, COURSE = ROOT / "_build" / "student", ROOT / "_build" / "course"
 COPIED = [
     *("book", "examples", "tools", "tests"),
     *("notebooks/process.py", "notebooks/matplotlibrc"),
-    *("README.md", "Makefile", "pyproject.toml", "package.json", "package-lock.json"),
+    *("Makefile", "pyproject.toml", "package.json", "package-lock.json"),
     *("LICENSE", "LICENSE-TEXT.md", "_config.yml", "_toc.yml"),
     *("requirements.txt", "requirements-book.txt", "requirements-grading.txt"),
     ".ipython/profile_default/ipython_kernel_config.py",
@@ -117,6 +117,8 @@ def student(notebooks: Iterable[Path], folder: Path, root: Path = ROOT) -> None:
             shutil.copytree(root / name, part / name, ignore=LEFT_OUT)
         else:
             shutil.copy2(root / name, part / name)
+    # Das README des Projekts nennt Ziele, die es hier nicht gibt.
+    shutil.copy2(ROOT / "tools" / "student.md", part / "README.md")
     for name in WHEELS:
         if (root / name).is_dir():
             shutil.copytree(root / name, part / name, copy_function=link)
@@ -153,7 +155,7 @@ def main() -> None:
         case ["student"]:
             student(notebooks, STUDENT)
             print(f"{len(notebooks)} Notebooks ohne Lösungen: {STUDENT.relative_to(ROOT)}")
-            print("Öffnen: make lab FOLDER=_build/student")
+            print("Öffnen: make lab FOLDER=_build/student; ohne make hilft das README darin")
         case ["course"]:
             try:
                 course(notebooks, COURSE, ROOT / "tools" / "nbgrader_config.py")

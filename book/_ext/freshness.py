@@ -302,6 +302,7 @@ class EnvironmentStatus(SphinxDirective):
         layers = {
             "gemeinsame Umgebung": "requirements.txt",
             "nur für den Bau des Buches": "requirements-book.txt",
+            "Zusatz für Abgaben": "requirements-grading.txt",
             "Zusatz für die Prüfungen": "requirements-checks.txt",
         }
         locks = sorted(ROOT.glob("examples/*/requirements.in"))

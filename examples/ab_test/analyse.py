@@ -95,12 +95,13 @@ def effect(difference: float, error: float, boundary: float) -> dict:
         "z": round(float(z), 2),
         "p_value": float(f"{2 * NormalDist().cdf(-abs(z)):.2g}"),
         "boundary": round(boundary, 3),
+        "shown": bool(abs(z) >= boundary),
     }
 
 
 def verdict(result: dict, direction: int) -> str:
-    """Sagt, was daraus folgt."""
-    if abs(result["z"]) < result["boundary"]:
+    """Sagt, was daraus folgt; verglichen wurde vor dem Runden."""
+    if not result.pop("shown"):
         return "no difference shown"
     return "treatment better" if result["z"] * direction > 0 else "treatment worse"
 

@@ -123,6 +123,8 @@ def read_options() -> argparse.Namespace:
             parser.error("--base und --target müssen zwischen 0 und 1 liegen.")
         if options.base in options.target:
             parser.error("Ohne Unterschied zwischen --base und --target gibt es nichts zu planen.")
+    if options.kind == "error" and options.control.resolve() == options.treatment.resolve():
+        parser.error("Ein Modell hat zu sich selbst keinen Unterschied.")
     if options.kind != "offline" and not (0 < options.alpha < options.power < 1):
         parser.error("Verlangt ist 0 < --alpha < --power < 1.")
     return options

@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -106,7 +105,7 @@ class Router:
         self.urls = {CONTROL: options.control, TREATMENT: options.treatment}
         self.mode, self.salt, self.timeout = options.mode, options.salt, options.timeout
         self.share = SHARES[options.mode] if options.share is None else options.share
-        self.guardrail = Guardrail(Limits(**{f.name: getattr(options, f.name) for f in LIMITS}))
+        self.guardrail = Guardrail(Limits(**{name: getattr(options, name) for name in LIMITS}))
         self.counts = {arm: Counter(assigned=0, answered=0, failed=0) for arm in self.urls}
         self.outside, self.shadow = 0, Counter(compared=0, failed=0, dropped=0)
         self.versions: dict[str, str | None] = dict.fromkeys(self.urls)
@@ -272,7 +271,8 @@ class Router:
         self.journal.file.close()
 
 
-LIMITS = fields(Limits)
+# Was ein Versuch einstellt; auffällige Preise sind für alle dieselben.
+LIMITS = ("window", "min_requests", "max_errors", "max_slowdown")
 
 
 def last_rollback(log: Path, salt: str) -> dict | None:
@@ -378,10 +378,7 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     limits.add_argument("--window", type=above_zero(int), default=Limits.window)
     limits.add_argument("--min-requests", type=above_zero(int), default=Limits.min_requests)
     limits.add_argument("--max-errors", type=fraction, default=Limits.max_errors)
-    limits.add_argument("--max-odd", type=fraction, default=Limits.max_odd)
     limits.add_argument("--max-slowdown", type=above_zero(float), default=Limits.max_slowdown)
-    limits.add_argument("--lowest-usd", type=above_zero(float), default=Limits.lowest_usd)
-    limits.add_argument("--highest-usd", type=above_zero(float), default=Limits.highest_usd)
     options = parser.parse_args(arguments)
     if options.min_requests > options.window:
         parser.error("--min-requests darf nicht größer sein als --window.")

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from examples.ab_test.assignment import bucket
-from examples.ab_test.options import above_zero
 from examples.ab_test.sequential import always_valid, boundaries
 
 BASE, TARGET, PER_ARM = 0.10, 0.11, 14_749
@@ -110,11 +109,7 @@ def main() -> int:
     """Spielt eine Art von Versuchen durch."""
     parser = argparse.ArgumentParser(description="Versuche simulieren")
     parser.add_argument("kind", choices=list(KINDS))
-    parser.add_argument("--runs", type=above_zero(int), default=10_000)
-    options = parser.parse_args()
-    if not 100 <= options.runs <= 1_000_000:
-        parser.error("--runs liegt zwischen 100 und 1000000.")
-    for row in KINDS[options.kind](options.runs):
+    for row in KINDS[parser.parse_args().kind](runs=10_000):
         print(json.dumps(row))
     return 0
 

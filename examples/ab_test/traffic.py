@@ -24,13 +24,13 @@ from examples.load_balancing.load import summary
 from examples.price_model.data import load_diamonds, split
 
 
-def visits(users: int, per_user: int, first: int, seed: int) -> list[dict]:
+def visits(users: int, per_user: int, seed: int) -> list[dict]:
     """Gibt je Besuch Nutzer, Kennung, Stein und wahren Preis zurück, in gemischter Reihenfolge."""
     _, X_test, _, y_test = split(load_diamonds()[0])
     stones, prices = X_test.to_dict("records"), y_test.tolist()
     rng = random.Random(seed)
     found = []
-    for number in range(first, first + users):
+    for number in range(users):
         for _ in range(per_user):
             row = rng.randrange(len(stones))
             found.append(
@@ -87,13 +87,12 @@ def main() -> int:
     parser.add_argument("url", type=address)
     parser.add_argument("--users", type=above_zero(int), default=600)
     parser.add_argument("--per-user", type=above_zero(int), default=2, help="Fragen je Nutzer")
-    parser.add_argument("--first", type=int, default=0, help="Nummer des ersten Nutzers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--clients", type=above_zero(int), default=8, help="so viele zugleich")
     parser.add_argument("--timeout", type=above_zero(float), default=30.0)
     parser.add_argument("--log", type=Path, help="hierhin die Ergebnisse, angehängt")
     options = parser.parse_args()
-    wanted = visits(options.users, options.per_user, options.first, options.seed)
+    wanted = visits(options.users, options.per_user, options.seed)
     answers, outcomes = asyncio.run(send(options.url, wanted, options.clients, options.timeout))
     if options.log:
         try:

@@ -61,7 +61,7 @@ def until(url: str, status: int) -> float:
     return time.monotonic() - started
 
 
-def measure(url: str, patience: float) -> dict:
+def measure(url: str, patience: float = 12) -> dict:
     """Misst eine warme Antwort, die Zeit ohne Pod und die erste Antwort danach.
 
     `patience` ist die Zeit in s, in der ohne Pod weiter gefragt wird: Weckt der HPA ihn auf?
@@ -94,9 +94,7 @@ def main() -> None:
     """Misst einmal und zeigt das Ergebnis als JSON."""
     parser = argparse.ArgumentParser(description="Auf null und zurück")
     parser.add_argument("url")
-    parser.add_argument("--patience", type=float, default=12, help="Sekunden ohne Pod")
-    options = parser.parse_args()
-    print(json.dumps(measure(options.url, options.patience)))
+    print(json.dumps(measure(parser.parse_args().url)))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,12 @@ def ask_in_batches(url: str, size: int) -> int:
     batches = max(BATCHES, PREDICTIONS // size)
     for _ in range(batches):
         headers = {"Content-Type": "application/json"}
-        urllib.request.urlopen(urllib.request.Request(f"{url}/predict", body, headers)).read()
+        request = urllib.request.Request(f"{url}/predict", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                response.read()
+        except OSError as error:
+            sys.exit(f"Ein Stapel von {size} Steinen scheiterte: {error}")
     return batches * size
 
 

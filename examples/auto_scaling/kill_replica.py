@@ -21,6 +21,7 @@ REPLICA = "ray::ServeReplica:price"
 CLIENTS = 8
 MAX_REQUESTS = 5000
 LIMIT_SECONDS = 50
+SECONDS_AFTERWARDS = 4  # so lange nach dem Ende des Replikats noch Last
 
 
 def replicas(port: int) -> list[psutil.Process]:
@@ -77,7 +78,6 @@ def main() -> None:
     """Gibt Last, tötet dabei ein Replikat und zeigt die Zählung als JSON."""
     parser = argparse.ArgumentParser(description="Ein Replikat unter Last beenden")
     parser.add_argument("url")
-    parser.add_argument("--seconds", type=float, default=4, help="so lange danach noch Last")
     parser.add_argument("--attempts", type=int, default=1, help="Versuche je Frage")
     options = parser.parse_args()
     if options.attempts < 1:
@@ -90,7 +90,7 @@ def main() -> None:
         loading = pool.submit(load, options.url, ended, options.attempts)
         time.sleep(1)
         running = kill_one(port)
-        time.sleep(options.seconds)
+        time.sleep(SECONDS_AFTERWARDS)
         ended.set()
         results = loading.result()
     failed = {result: count for result, count in sorted(results.items()) if result != "200"}

@@ -78,7 +78,7 @@ class PriceService:
     """Ein Replikat; Ray Serve schickt ihm Anfragen, sobald `check_health` gelingt."""
 
     async def check_health(self) -> None:
-        """Wartet auf das Modell: /health/ready fragt Ray Serve nicht."""
+        """Wartet auf das Modell: Nach /health/ready fragt Ray Serve nicht."""
         from examples.fastapi_service.metered import app
 
         for _ in range(1000):

@@ -1,6 +1,6 @@
 """Ray Serve unter begrenzter Last vergrößern und wieder verkleinern lassen.
 
-Aufruf: python -m examples.auto_scaling.scale_ray URL SPUR [--clients 8]
+Aufruf: python -m examples.auto_scaling.scale_ray URL SPUR
 SPUR ist die Datei, die der Dienst mit --trace schreibt.
 """
 
@@ -97,9 +97,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Ray Serve hinauf und hinunter")
     parser.add_argument("url")
     parser.add_argument("trace", type=Path)
-    parser.add_argument("--clients", type=int, default=8)
     options = parser.parse_args()
-    print(json.dumps(measure(options.url, options.trace, options.clients)))
+    print(json.dumps(measure(options.url, options.trace, clients=8)))
 
 
 if __name__ == "__main__":

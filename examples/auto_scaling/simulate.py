@@ -20,6 +20,8 @@ SYNC_SECONDS = 5
 WINDOW_SECONDS = 20
 # Die Spur hat je Sekunde eine Zeile, und was darin steht, ist bis zu einen Takt alt.
 SLACK_SECONDS = 2 * SYNC_SECONDS
+# So lange liegt im Kapitel die Last an.
+LOAD_SECONDS = 45
 
 
 class TraceError(ValueError):
@@ -203,7 +205,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Den HPA nachrechnen")
     parser.add_argument("what", choices=["replay", "fit", "windows"])
     parser.add_argument("trace", nargs="?", type=Path, help="Spur von examples.auto_scaling.record")
-    parser.add_argument("--load-seconds", type=float, default=45, help="so lange lag die Last an")
     parser.add_argument(
         "--demand", type=float, default=240, help="Last in Prozent dessen, was ein Pod anfordert"
     )
@@ -212,6 +213,8 @@ def main() -> int:
     parser.add_argument("--period", type=int, default=60, help="Periode der pulsierenden Last in s")
     parser.add_argument("--window", type=int, nargs="*", default=[0, 20, 60, 300])
     options = parser.parse_args()
+    if options.period < 1 or min(options.window, default=0) < 0:
+        parser.error("Die Periode liegt über null, ein Fenster nie darunter.")
     try:
         if options.what == "windows":
             model = Model(options.demand, options.lag, options.start)
@@ -223,7 +226,7 @@ def main() -> int:
             trace = read(options.trace)
             print(json.dumps({"decisions": explained(trace), "predictions": replay(trace)}))
         else:
-            print(json.dumps(fit(read(options.trace), options.load_seconds)))
+            print(json.dumps(fit(read(options.trace), LOAD_SECONDS)))
     except TraceError as error:
         print(error, file=sys.stderr)
         return 1

@@ -76,7 +76,7 @@ def docker(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def build(model: Path, tag: str, app: str = APP, base: str = BASE) -> None:
+def build(model: Path, tag: str, app: str = APP) -> None:
     """Legt Modell und Dienst in ein Image; der Kontext enthält nur, was hinein soll."""
     version = load_metadata(model)["model_version"]
     with tempfile.TemporaryDirectory() as parent:
@@ -88,7 +88,7 @@ def build(model: Path, tag: str, app: str = APP, base: str = BASE) -> None:
         for name in ("price_model.onnx", "metadata.json"):
             shutil.copy(model / name, context)
         values = {
-            "BASE": base,
+            "BASE": BASE,
             "APP": app,
             "MODEL_VERSION": version,
             "MODEL_SHA256": sha256(model / "price_model.onnx"),
@@ -119,12 +119,12 @@ def digest(tag: str) -> str:
 # [end digest]
 
 
-def release(model: Path, report: Path, registry: str, app: str, base: str) -> dict:
+def release(model: Path, report: Path, registry: str, app: str) -> dict:
     """Prüft den Beleg, baut, lädt hoch; gibt die unveränderliche Adresse zurück."""
     check_evidence(model, report)
     version = load_metadata(model)["model_version"]
     tag = f"{registry}/price-api:{version}"
-    build(model, tag, app, base)
+    build(model, tag, app)
     docker("push", "--quiet", tag)
     return {
         "image": f"{registry}/price-api@{digest(tag)}",
@@ -144,7 +144,6 @@ def main() -> int:
     command.add_argument("--output", type=Path, help="hierhin kommt die Adresse als JSON")
     command.add_argument("--registry", default=REGISTRY)
     command.add_argument("--app", default=APP, help="welche Anwendung im Image läuft")
-    command.add_argument("--base", default=BASE, help="Grundimage mit den Paketen")
     command = commands.add_parser("digest", help="worauf zeigt ein Tag?")
     command.add_argument("tag", help="HOST:PORT/NAME:TAG")
     options = parser.parse_args()
@@ -154,7 +153,7 @@ def main() -> int:
             return 0
         if options.output:
             options.output.unlink(missing_ok=True)
-        found = release(options.model, options.report, options.registry, options.app, options.base)
+        found = release(options.model, options.report, options.registry, options.app)
         if options.output:
             options.output.write_text(json.dumps(found, indent=2), encoding="utf-8")
     except (ReleaseError, ModelMissingError, OSError) as error:

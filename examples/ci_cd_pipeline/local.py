@@ -64,8 +64,10 @@ def readable(output: str) -> list[str]:
 
 def lint(workflows: list[str]) -> int:
     """Lässt beide Prüfprogramme laufen; eines, das etwas findet, genügt für Rot."""
-    said = called("actionlint", "-oneline", *workflows).stdout
-    errors = [brief(line) for line in said.splitlines()]
+    done = called("actionlint", "-oneline", *workflows)
+    errors = [brief(line) for line in done.stdout.splitlines()]
+    if done.returncode and not errors:  # abgebrochen ist nicht einverstanden
+        errors = ["nicht geprüft: actionlint brach ab"]
     try:
         report = json.loads(called("zizmor", *ZIZMOR, *workflows).stdout)
     except ValueError:  # bei kaputtem YAML bricht zizmor ab und schreibt nichts

@@ -47,7 +47,7 @@ def stages(folder: Path, options: argparse.Namespace, app: str) -> dict[str, lis
     report, release = folder / "gate.json", folder / "release.json"
     to = ["--registry", options.registry, "--app", app, "--output", release]
     ramp = ["--router", options.router, "--requests", options.requests]
-    staging, production = ["--url", options.staging], ["--url", options.production]
+    staging, production = ["--url", STAGING], ["--url", PRODUCTION]
     return {
         "data": [checks("data", "--stones", stones, "--testset", testset)],
         "code": [checks("code")],
@@ -62,7 +62,7 @@ def stages(folder: Path, options: argparse.Namespace, app: str) -> dict[str, lis
         "build": [python("image", "release", candidate, "--report", report, *to)],
         "staging": [
             python("deploy", state, "staging", *staging, "--release", release),
-            python("smoke", options.staging, "--model", candidate),
+            python("smoke", STAGING, "--model", candidate),
         ],
         "canary": [python("canary", *ramp)],
         "production": [
@@ -118,8 +118,6 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     given = os.environ.get("PIPELINE_FOLDER", "")
     parser.add_argument("--folder", default=given, help="Vorgabe: PIPELINE_FOLDER")
     parser.add_argument("--router", default=ROUTER)
-    parser.add_argument("--staging", default=STAGING)
-    parser.add_argument("--production", default=PRODUCTION)
     parser.add_argument("--registry", default=REGISTRY)
     asked = Limits.min_requests
     parser.add_argument("--requests", type=int, default=asked, help="Fragen je Stufe des Canary")

@@ -88,6 +88,10 @@ class Slot:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+                if "image" in (self.running or {}):
+                    # Das trifft nur den Client; der Container hielte Namen und Port.
+                    remove = ["docker", "rm", "--force", f"{PREFIX}-{self.name}"]
+                    subprocess.run(remove, capture_output=True)
         self.process = None
 
 

@@ -24,7 +24,7 @@ versions: Counter = Counter()
 def ask_forever(url: str, rate: float) -> None:
     """Fragt nacheinander, höchstens `rate`-mal je Sekunde; was kein Preis ist, ist gescheitert."""
     with httpx.Client(base_url=url, timeout=10, trust_env=False) as client:
-        for visit in cycle(visits(USERS, 4, 0, seed=0)):
+        for visit in cycle(visits(USERS, 4, seed=0)):
             due = time.monotonic() + 1 / rate
             try:
                 headers = {"X-User-ID": visit["user"]}

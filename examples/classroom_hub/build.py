@@ -20,7 +20,11 @@ def build() -> None:
     # Der Lock gilt für jedes 3.11; nur die kleinste Nummer prüft ein altes Basisimage zu streng.
     for argument in ("PIP_NO_INDEX", "PIP_IGNORE_REQUIRES_PYTHON"):
         command += ["--build-arg", f"{argument}=1"]
-    if subprocess.run([*command, "."], cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
+    try:
+        code = subprocess.run([*command, "."], cwd=ROOT, stdout=subprocess.DEVNULL).returncode
+    except FileNotFoundError:
+        sys.exit("Docker ist nicht installiert.")
+    if code:
         sys.exit("Das Image ließ sich nicht bauen; der Grund steht darüber.")
 
 

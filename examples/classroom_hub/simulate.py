@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import csv
 import json
+import os
 import random
 import statistics
 import sys
@@ -25,13 +26,11 @@ from tornado.websocket import WebSocketError, websocket_connect
 HUB = "http://127.0.0.1:8260"
 DOCKER = "/var/run/docker.sock"
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
-START_SECONDS = (
-    600  # so lange darf das Warten auf den eigenen Server dauern, Schlange eingeschlossen
-)
+# So lange darf das Warten auf den eigenen Server dauern, Schlange eingeschlossen.
+START_SECONDS = 600
 CELL_SECONDS = 300
+PAUSE = 2  # Lesezeit je Zelle in s
 SAMPLE_SECONDS = 2
-
-
 # Woran Hub, Server oder Verbindung einer Person scheitern können, ohne dass es ein Fehler hier ist.
 BROKEN = (httpx.HTTPError, HTTPClientError, WebSocketError, OSError, ValueError, KeyError)
 
@@ -148,7 +147,10 @@ class Person:
         if self.token:
             address = f"/hub/api/users/{self.name}"
             await self.client.delete(f"{address}/server")
+            deadline = time.monotonic() + START_SECONDS
             while (await self.client.get(address)).json()["servers"]:
+                if time.monotonic() > deadline:
+                    raise PersonError(f"Der Server endete nicht in {START_SECONDS} s")
                 await asyncio.sleep(0.5)
         await self.client.aclose()
 
@@ -219,7 +221,7 @@ async def attend(person: Person, chapter: str, pause: float) -> dict:
     finally:
         try:
             await person.leave()
-        except BROKEN as error:
+        except (PersonError, *BROKEN) as error:
             # Was einem beim Gehen misslingt, kostet nicht die Ergebnisse aller anderen.
             row["failure"] = row["failure"] or f"Gehen: {type(error).__name__}: {error}"
     return row
@@ -261,15 +263,14 @@ def main() -> None:
     """Spielt die Klasse von der Standardeingabe nach; Exitcode 1, wenn etwas misslang."""
     parser = argparse.ArgumentParser(description="Eine Klasse nachspielen.")
     parser.add_argument("chapter", help="Kapitel, etwa flask_service")
-    parser.add_argument("--pause", type=float, default=2, help="Lesezeit je Zelle in Sekunden")
-    parser.add_argument("--prefix", default="classroom", help="Anfang der Containernamen")
     options = parser.parse_args()
     if not (NOTEBOOKS / f"{options.chapter}.ipynb").exists():
         sys.exit(f"Ein Kapitel {options.chapter} gibt es nicht.")
     people = [row for row in csv.reader(sys.stdin) if row]
     if not people or any(len(row) != 2 for row in people):
         sys.exit("Auf der Standardeingabe wird je Zeile ein Name und ein Kennwort erwartet.")
-    found = summary(asyncio.run(run(people, options.chapter, options.pause, options.prefix)))
+    prefix = os.environ.get("CLASSROOM_NAME", "classroom")  # so heißt die Klasse auch dem Hub
+    found = summary(asyncio.run(run(people, options.chapter, PAUSE, prefix)))
     print(json.dumps(found, indent=2, ensure_ascii=False))
     sys.exit(bool(found["failed"]) or found["memory_together_mb"] is None)
 

@@ -24,4 +24,7 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["download"]:
         download(FOLDER / "serving.txt", WHEELS)
     else:
-        sys.exit(subprocess.run(command()).returncode)
+        try:
+            sys.exit(subprocess.run(command()).returncode)
+        except FileNotFoundError:
+            sys.exit("Docker ist nicht installiert.")

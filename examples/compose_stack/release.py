@@ -39,6 +39,9 @@ def main() -> int:
     except ModelMissingError as error:
         print(error, file=sys.stderr)
         return 1
+    except FileNotFoundError:
+        print("Docker ist nicht installiert.", file=sys.stderr)
+        return 1
     except subprocess.CalledProcessError:
         print(
             "Das Image ließ sich nicht bauen. Fehlt price-api:1.0.0? "

@@ -11,12 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from examples.compose_stack.start import last_line
+
 COMPOSE = Path(__file__).parent / "compose.yaml"
 REPLICAS = 3
 
 
 class RolloutError(RuntimeError):
-    """Ein Schritt ist gescheitert; die alten Replikate antworten weiter."""
+    """Ein Schritt ist gescheitert; Replikate antworten weiter, die alten oder schon die neuen."""
 
 
 def replace(old: str, new: str, project: str) -> None:
@@ -37,8 +39,11 @@ def remove(version: str, project: str) -> None:
     """Beendet die Replikate einer Version eines nach dem anderen, mit Frist für ihre Antworten."""
     for name, found in replicas(project).items():
         if found == version:
-            subprocess.run(["docker", "stop", name], capture_output=True, check=True)
-            subprocess.run(["docker", "rm", name], capture_output=True, check=True)
+            for word in ("stop", "rm"):
+                done = subprocess.run(["docker", word, name], capture_output=True, encoding="utf-8")
+                if done.returncode:
+                    reason = last_line(done.stderr)
+                    raise RolloutError(f"docker {word} {name} scheiterte: {reason}")
 
 
 def compose(version: str, project: str, *arguments: str) -> None:
@@ -50,7 +55,7 @@ def compose(version: str, project: str, *arguments: str) -> None:
         encoding="utf-8",
     )
     if done.returncode:
-        raise RolloutError(done.stderr.strip().splitlines()[-1])
+        raise RolloutError(last_line(done.stderr))
 
 
 def replicas(project: str) -> dict[str, str]:
@@ -65,7 +70,9 @@ def replicas(project: str) -> dict[str, str]:
         "--format",
         '{{.Names}} {{.Label "price.version"}}',
     ]
-    done = subprocess.run(listing, capture_output=True, encoding="utf-8", check=True)
+    done = subprocess.run(listing, capture_output=True, encoding="utf-8")
+    if done.returncode:
+        raise RolloutError(last_line(done.stderr))
     return dict(line.split() for line in done.stdout.splitlines())
 
 
@@ -89,8 +96,11 @@ def main() -> int:
         if old == options.version:
             raise RolloutError(f"Version {old} läuft schon.")
         replace(old, options.version, options.project)
-    except (RolloutError, OSError, subprocess.CalledProcessError) as error:
-        print(f"Nicht ersetzt: {error}", file=sys.stderr)
+    except FileNotFoundError:
+        print("Docker ist nicht installiert.", file=sys.stderr)
+        return 1
+    except RolloutError as error:
+        print(f"Nicht ganz ersetzt: {error}", file=sys.stderr)
         return 1
     print(f"{old} → {options.version}")
     return 0

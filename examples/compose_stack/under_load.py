@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from examples.load_balancing.load import run, summary
+from examples.load_balancing.load import positive, run, summary
 
 RATE_PER_SECOND = 40
 SLICE_SECONDS = 1
@@ -58,7 +58,9 @@ def main() -> int:
     """Misst und gibt die Zählung aus; scheitert der Befehl, auch dieser Aufruf."""
     parser = argparse.ArgumentParser(description="Einen Befehl unter Last ausführen.")
     parser.add_argument("url")
-    parser.add_argument("--rate", type=float, default=RATE_PER_SECOND, help="Anfragen je Sekunde")
+    parser.add_argument(
+        "--rate", type=positive, default=RATE_PER_SECOND, help="Anfragen je Sekunde"
+    )
     parser.add_argument("command", nargs="+", help="der Befehl, hinter --")
     options = parser.parse_args()
     try:

@@ -41,6 +41,9 @@ def read_csv(file: TextIO) -> Iterator[tuple[int, object]]:
     """Liefert (Zeile, Frage); eine leere Zelle ist ein fehlendes Feld."""
     lines = csv.reader(file, strict=True)
     header = next(lines, [])
+    names = list(filter(None, header))  # Tabellenkalkulationen hängen gern leere an
+    if len(set(names)) < len(names):
+        raise BatchError("Die Kopfzeile nennt eine Spalte doppelt.")
     for cells in lines:
         if not any(map(str.strip, cells)):  # Tabellenkalkulationen lassen gern leere Zeilen stehen
             continue

@@ -58,7 +58,7 @@ def build(folder: Path, dockerfile: str) -> dict[str, float | bool | str]:
     )
     seconds = time.perf_counter() - started
     if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+        raise RuntimeError((done.stderr.strip().splitlines() or ["ohne Meldung"])[-1])
     (step,) = set(re.findall(r"^#(\d+) \[.*pip .*install", done.stderr, re.MULTILINE))
     cached = re.search(rf"^#{step} CACHED$", done.stderr, re.MULTILINE) is not None
     return {"seconds": round(seconds, 2), "pip": not cached, "id": image_id.read_text()}
@@ -101,6 +101,9 @@ def main() -> int:
         return 2
     try:
         print(json.dumps(measure(*sys.argv[1:])))
+    except FileNotFoundError:
+        print("Docker ist nicht installiert.", file=sys.stderr)
+        return 1
     except (RuntimeError, OSError) as error:
         print(f"Der Bau ist gescheitert: {error}", file=sys.stderr)
         return 1

@@ -65,6 +65,9 @@ def main() -> int:
         return 1
     try:
         found = list(search(image, value))
+    except FileNotFoundError:
+        print("Docker ist nicht installiert.", file=sys.stderr)
+        return 1
     except subprocess.CalledProcessError:
         print(f"Das Image {image} lässt sich nicht lesen.", file=sys.stderr)
         return 1

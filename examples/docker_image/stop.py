@@ -95,9 +95,15 @@ def main() -> int:
     if len(sys.argv) not in (2, 3):
         print("Aufruf: python -m examples.docker_image.stop IMAGE [PORT]", file=sys.stderr)
         return 2
+    if len(sys.argv) == 3 and not sys.argv[2].isdecimal():
+        print(f"{sys.argv[2]!r} ist kein Port.", file=sys.stderr)
+        return 2
     port = int(sys.argv[2]) if len(sys.argv) == 3 else 8133
     try:
         print(json.dumps(stop_while_working(sys.argv[1], port)))
+    except FileNotFoundError:
+        print("Docker ist nicht installiert.", file=sys.stderr)
+        return 1
     except subprocess.CalledProcessError as error:
         print(f"docker scheiterte: {error.stderr.strip()}", file=sys.stderr)
         return 1

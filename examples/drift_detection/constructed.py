@@ -84,8 +84,16 @@ def halves(seed: int = SEED) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def estimated(rows: pd.DataFrame) -> pd.DataFrame:
-    """Ergänzt die Vorhersage des Modells; welche Drift auch folgt, sie bleibt am Stein."""
-    model = joblib.load(ARTIFACTS / "price_model.joblib")
+    """Ergänzt die Vorhersage des Modells; welche Drift auch folgt, sie bleibt am Stein.
+
+    Raises:
+        `ModelMissingError`: Die Datei des Modells fehlt.
+    """
+    try:
+        model = joblib.load(ARTIFACTS / "price_model.joblib")
+    except FileNotFoundError:
+        message = f"In {ARTIFACTS.name}/ fehlt price_model.joblib. Zuerst ausführen: make model"
+        raise ModelMissingError(message) from None
     return rows.assign(predicted=model.predict(rows[list(FEATURES)]))
 
 
@@ -158,12 +166,6 @@ def main() -> int:
         reference, operation = map(estimated, halves())
     except ModelMissingError as error:
         print(error, file=sys.stderr)
-        return 1
-    except OSError:
-        print(
-            f"In {ARTIFACTS.name}/ fehlt price_model.joblib. Zuerst ausführen: make model",
-            file=sys.stderr,
-        )
         return 1
     deliveries = {name: drift(operation, SEED) for name, drift in DRIFTS.items()}
     try:

@@ -137,6 +137,8 @@ def main() -> int:
             parser.error("Hier fehlt der Ordner.")
         elif options.window < 1:
             parser.error("Ein Fenster hat mindestens eine Zeile.")
+        elif options.last is not None and options.last < 1:
+            parser.error("Es braucht mindestens eine Zeile.")
         else:
             reference = load(options.profile)
             for row in watch(reference, options.folder, options.window, options.last):

@@ -26,10 +26,10 @@ def main() -> int:
     """Zeigt je Drift den geschätzten und den wahren mittleren Fehler in US-Dollar."""
     try:
         load_metadata()
+        reference, operation = map(estimated, halves())
     except ModelMissingError as error:
         print(error, file=sys.stderr)
         return 1
-    reference, operation = map(estimated, halves())
     watcher = DecisionTreeRegressor(min_samples_leaf=50, random_state=0)
     watcher.fit(numbers(reference), (reference["predicted"] - reference[TARGET]).abs())
     for name, drift in DRIFTS.items():

@@ -1,4 +1,7 @@
-"""Was Anleitungen von 2023 schreiben; `compare` führt es in der Umgebung des Kapitels aus."""
+"""Was Anleitungen von 2023 schreiben, zuletzt ein alter Aufruf mit neuem Import.
+
+`compare` führt es in der Umgebung des Kapitels aus.
+"""
 
 OLD = [
     "from evidently.report import Report",

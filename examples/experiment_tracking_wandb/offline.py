@@ -11,7 +11,7 @@ from pathlib import Path
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 
 import wandb
-from wandb.errors import UsageError
+from wandb.errors import Error, UsageError
 
 PROJECT, MODEL_ARTIFACT = "price", "price-model"
 ALLOWED = {"learning_rate", "max_iter", "train_rows", "seed"}
@@ -39,6 +39,10 @@ def as_json(work: Callable[[], object]) -> int:
         print(json.dumps(work()))
     except (TrackingError, OSError) as error:
         print(error, file=sys.stderr)
+        return 1
+    except Error as error:  # der Dienst fehlt oder nimmt den Schlüssel nicht
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        print(f"W&B lehnt ab: {said}", file=sys.stderr)
         return 1
     return 0
 

@@ -12,7 +12,7 @@ from skops.io import dump
 from examples.experiment_tracking_mlflow.origin import provenance
 from examples.experiment_tracking_wandb import offline
 from examples.pickle_model.skops_store import MODEL
-from examples.price_model.predict import ARTIFACTS, load_metadata
+from examples.price_model.predict import ARTIFACTS, ModelMissingError, load_metadata
 from examples.price_model.train import MODEL_VERSION
 
 
@@ -28,9 +28,13 @@ def log_model(run: wandb.Run, pipeline: Pipeline) -> None:
 
 def save(folder: Path) -> list[str]:
     """Legt das Modell des Falls in einem eigenen Lauf ab; nennt dessen Artefakte."""
+    try:
+        metadata = load_metadata()  # zuerst: nennt die Abhilfe, wenn das Modell fehlt
+    except ModelMissingError as error:
+        raise offline.TrackingError(str(error)) from error
     pipeline = joblib.load(ARTIFACTS / "price_model.joblib")
     offline.connect(folder)
-    with offline.run(folder, "case", provenance(load_metadata()["data_sha256"])) as run:
+    with offline.run(folder, "case", provenance(metadata["data_sha256"])) as run:
         log_model(run, pipeline)
     return [offline.MODEL_ARTIFACT]
 

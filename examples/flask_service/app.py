@@ -15,10 +15,6 @@ from examples.flask_service.validate import check, problem
 from examples.price_model.predict import PriceModel, load_model
 from examples.price_model.schema import MAX_BODY_BYTES, REFUSALS, InvalidStoneError, explain
 
-# Sonst sammelt onnxruntime Nutzungsdaten, in einem Thread, an dem Workerprozesse hängen bleiben.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-
 api = Blueprint("api", __name__)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 # Vor dem Import von scikit-learn: mit nur einem Thread gäbe es nichts zu verlieren.
 os.environ["OMP_NUM_THREADS"] = "2"
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import onnxruntime

@@ -4,7 +4,6 @@ Aufruf: python -m examples.flask_service.memory parts | PORT (eine Portnummer nu
 """
 
 import json
-import os
 import statistics
 import sys
 from collections.abc import Callable
@@ -15,7 +14,6 @@ import psutil
 
 def parts() -> dict[str, int]:
     """Gibt an, um wie viele MB jeder Schritt bis zum geladenen Modell den Prozess vergrößert."""
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     steps: dict[str, Callable[[], object]] = {
         "Flask": lambda: import_module("flask"),
         "pydantic und Schema": lambda: import_module("examples.price_model.schema"),

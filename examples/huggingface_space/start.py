@@ -22,6 +22,8 @@ def fetch_model() -> str:
         sys.exit(f"Diesen Stand kennt {repository} nicht: MODEL_REVISION prüfen.")
     except RepositoryNotFoundError:
         sys.exit(f"Kein Zugang zu {repository}: Fehlt das Secret HF_TOKEN?")
+    except (OSError, ValueError) as error:  # Schlüssel ungültig, Hub nicht da, Name falsch
+        sys.exit(f"Das Modell lässt sich nicht holen: {error}")
 
 
 def main() -> None:
@@ -29,7 +31,9 @@ def main() -> None:
     os.environ["PRICE_MODEL_DIR"] = fetch_model()
     from examples.gradio_app.app import app  # liest beim Import, wo das Modell liegt
 
-    host = os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")
+    # In den Container muss der Hub hinein, auf den eigenen Rechner niemand.
+    default = "0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1"
+    host = os.environ.get("GRADIO_SERVER_NAME", default)
     port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
     uvicorn.run(app, host=host, port=port, log_level="warning")
 

@@ -70,7 +70,7 @@ def load(folder: Path) -> tuple[Pipeline, str]:
     try:
         manifest = read_manifest(folder)
         data = (folder / MODEL).read_bytes()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UnusableModelError(f"{Path(error.filename).name} fehlt in {folder.name}/.") from None
     # Einmal gelesen: Geladen werden genau die Bytes, die geprüft wurden.
     if hashlib.sha256(data).hexdigest() != manifest["sha256"]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from examples.kubernetes_cluster.kubectl import APP, ClusterError, items, ready, replaced, run
+from examples.load_balancing.load import positive
 
 URL = "http://price-api/predict"
 FOLDER = Path(__file__).parent
@@ -113,7 +114,9 @@ def wait_until(condition: Callable[[], bool], complaint: str) -> None:
     deadline = time.monotonic() + LIMIT_SECONDS - 3 * LEAD_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise ClusterError(f"{complaint}, nicht in {LIMIT_SECONDS} s.")
+            raise ClusterError(
+                f"{complaint}; gewartet wurde {LIMIT_SECONDS - 3 * LEAD_SECONDS:g} s."
+            )
         time.sleep(0.3)
 
 
@@ -131,7 +134,7 @@ def main() -> int:
     )
     parser.add_argument("namespace", help="Namensraum mit dem Dienst")
     parser.add_argument("--seconds", type=float, default=0, help="so lange noch nach dem Eingriff")
-    parser.add_argument("--rate", type=float, default=100, help="Anfragen je Sekunde")
+    parser.add_argument("--rate", type=positive, default=100, help="Anfragen je Sekunde")
     parser.add_argument("--settle", action="store_true", help="auf das Ende der Folgen warten")
     parser.add_argument("--until", default="", help="bis dieser Text in einem Log steht")
     parser.add_argument("--retry", action="store_true", help="gescheiterte Fragen wiederholen")
@@ -141,6 +144,8 @@ def main() -> int:
     if "--" in own:
         own, action = own[: own.index("--")], own[own.index("--") + 1 :]
     options = parser.parse_args(own)
+    if options.seconds < 0:
+        parser.error("Eine Dauer ist nie negativ.")
     if action[:1] == ["python"]:
         action[0] = sys.executable  # in einer Umgebung heißt es nicht überall so
     try:

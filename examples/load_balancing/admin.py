@@ -20,7 +20,6 @@ COUNTED = {
     "status": "status",
     "requests": "stot",
     "open": "scur",
-    "went_down": "chkdown",
     "retries": "wretr",
 }
 
@@ -32,12 +31,13 @@ class AdminError(RuntimeError):
 def send(folder: Path, command: str) -> str:
     """Schickt einen Befehl und gibt die Antwort zurück; eine leere heißt: ausgeführt."""
     with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
         try:
             connection.connect(str(folder / "admin.sock"))
+            connection.sendall(f"{command}\n".encode())
+            answer = b"".join(iter(lambda: connection.recv(65_536), b"")).decode().strip()
         except OSError:
             raise AdminError("Der Admin-Socket antwortet nicht: Läuft HAProxy?") from None
-        connection.sendall(f"{command}\n".encode())
-        answer = b"".join(iter(lambda: connection.recv(65_536), b"")).decode().strip()
     if answer and command.split()[0] in ("set", "enable", "disable", "clear"):
         raise AdminError(f"HAProxy antwortet auf {command!r}: {answer.splitlines()[0]}")
     return answer

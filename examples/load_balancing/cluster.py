@@ -20,7 +20,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from examples.price_model.predict import ARTIFACTS
+from examples.price_model.predict import ARTIFACTS, ModelMissingError, load_metadata
 
 HERE = Path(__file__).parent
 FIRST_PORTS = {"haproxy.cfg": (8162, 8163, 8164, 8165), "sticky.cfg": (8167, 8168)}
@@ -237,6 +237,7 @@ def main() -> None:
     try:
         if not options.folder.is_dir():
             raise ClusterError(f"Den Ordner {options.folder.name} gibt es nicht.")
+        load_metadata()  # ohne Modell würde keines der Backends je bereit
         cluster = Cluster(
             options.folder, options.config, options.command, options.ready, options.workers_only
         )
@@ -252,7 +253,7 @@ def main() -> None:
             cluster.settings[name]["PRICE_MODEL_DIR"] = str(damaged_model(options.folder))
         with cluster:
             cluster.supervise()
-    except ClusterError as error:
+    except (ClusterError, ModelMissingError) as error:
         sys.exit(f"Fehler: {error}")
 
 

@@ -1,6 +1,6 @@
 """Störungen unter Last, gezählt: was gesendet, beantwortet und gescheitert ist.
 
-Aufruf: python -m examples.load_balancing.faults ORDNER URL STÖRUNG [--rate 40]
+Aufruf: python -m examples.load_balancing.faults ORDNER URL STÖRUNG
 Der Ordner ist der des Verbunds. `crash` trifft ein Backend mit kill -9; `drain` tauscht alle
 nacheinander geordnet aus, `abrupt` ebenso, aber mit kill -9.
 """
@@ -77,10 +77,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("url")
     parser.add_argument("fault", choices=("crash", "drain", "abrupt"))
-    parser.add_argument("--rate", type=int, default=40, help="Anfragen je Sekunde")
     options = parser.parse_args()
     try:
-        print(json.dumps(run(options.fault, options.folder, options.url, options.rate)))
+        print(json.dumps(run(options.fault, options.folder, options.url, rate=40)))
     except admin.AdminError as error:
         sys.exit(f"Fehler: {error}")
 

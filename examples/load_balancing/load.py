@@ -156,13 +156,27 @@ def positive(text: str) -> float:
     return number
 
 
+def http_address(text: str) -> str:
+    """Liest eine Adresse; nur http, denn TLS spricht dieser Client nicht."""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme == "http" and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise argparse.ArgumentTypeError(f"{text!r} ist keine Adresse wie http://127.0.0.1:8161.")
+    return text
+
+
 def main() -> None:
     """Gibt einmal Last und zeigt das Ergebnis als eine Zeile JSON.
 
     SIGTERM beendet sie vorzeitig: Gezählt wird, was bis dahin gefragt war.
     """
     parser = argparse.ArgumentParser(description="Begrenzte Last auf den Preisdienst geben.")
-    parser.add_argument("url", help="http://… mit oder ohne Pfad; Vorgabe ist /predict")
+    parser.add_argument(
+        "url", type=http_address, help="http://… mit oder ohne Pfad; Vorgabe ist /predict"
+    )
     parser.add_argument("--seconds", type=positive, default=5, help="danach keine neue Frage")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--rate", type=positive, help="Fragen je Sekunde, egal wie schnell Antworten")

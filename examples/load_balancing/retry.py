@@ -1,6 +1,6 @@
 """Ein Client, der wiederholt: mit und ohne Budget.
 
-Aufruf: python -m examples.load_balancing.retry URL [--requests 100] [--retries 2] [--budget 0.1]
+Aufruf: python -m examples.load_balancing.retry URL [--requests 100] [--budget 0.1]
 """
 
 import argparse
@@ -12,6 +12,7 @@ import urllib.request
 from examples.price_model.schema import EXAMPLE
 
 MAX_REQUESTS = 1000
+RETRIES = 2
 
 
 class Budget:
@@ -56,15 +57,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fragen und bei Fehlern wiederholen")
     parser.add_argument("url")
     parser.add_argument("--requests", type=int, default=100)
-    parser.add_argument("--retries", type=int, default=2)
     # So viele, wie überhaupt möglich sind: kein Budget.
     parser.add_argument("--budget", type=float, default=None)
     options = parser.parse_args()
     if not 1 <= options.requests <= MAX_REQUESTS:
         sys.exit(f"Fehler: Erlaubt sind 1 bis {MAX_REQUESTS} Anfragen.")
-    share = options.retries if options.budget is None else options.budget
+    share = RETRIES if options.budget is None else options.budget
     budget = Budget(share)
-    good = sum(ask(options.url, options.retries, budget) for _ in range(options.requests))
+    good = sum(ask(options.url, RETRIES, budget) for _ in range(options.requests))
     attempts = budget.requests + budget.retries
     print(json.dumps({"requests": budget.requests, "attempts": attempts, "answered": good}))
 

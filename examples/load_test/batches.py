@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 
-from examples.load_balancing.load import positive
+from examples.load_balancing.load import http_address, positive
 from examples.load_test.generate import Target
 from examples.price_model.schema import EXAMPLE, MAX_BATCH
 
@@ -52,7 +52,7 @@ def measure(url: str, size: int, seconds: float) -> float:
 def main() -> None:
     """Zeigt je Größe die Rechenzeit je Vorhersage in µs und was ein Kern damit schafft."""
     parser = argparse.ArgumentParser(description="Rechenzeit je Vorhersage")
-    parser.add_argument("url")
+    parser.add_argument("url", type=http_address)
     parser.add_argument("--sizes", nargs="+", type=int, default=[1, 10, 100, MAX_BATCH])
     parser.add_argument("--seconds", type=positive, default=0.5, help="je Größe")
     options = parser.parse_args()

@@ -8,10 +8,11 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
-from examples.load_balancing.load import positive
+from examples.load_balancing.load import http_address, positive
 from examples.load_test.generate import Target, arrivals, open_load
 from examples.load_test.saturate import BODY
 
@@ -20,14 +21,15 @@ EVERY_SECONDS = 0.01
 
 def watch(url: str) -> None:
     """Fragt den Dienst immer wieder, wie viele da sind; endet, wenn die Eingabe schließt."""
-    import threading
-
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
     seen = []
     while not ended.is_set():
-        with urllib.request.urlopen(f"{url}/present", timeout=10) as response:
-            seen.append((time.monotonic(), int(response.read())))
+        try:
+            with urllib.request.urlopen(f"{url}/present", timeout=10) as response:
+                seen.append((time.monotonic(), int(response.read())))
+        except (OSError, ValueError) as error:
+            sys.exit(f"Fehler: Der Dienst nennt nicht, wie viele da sind: {error}")
         time.sleep(EVERY_SECONDS)
     print(json.dumps(seen))
 
@@ -47,6 +49,8 @@ async def measure(url: str, rate: float, seconds: float) -> dict:
     samples = await open_load(target, arrivals(rate, seconds, "poisson"), [BODY])
     end = time.monotonic()
     target.close()
+    if not samples:
+        sys.exit("Fehler: In dieser Zeit kam keine einzige Anfrage an.")
     if any(sample.status != "200" for sample in samples):
         sys.exit("Fehler: Es scheiterten Anfragen; so ist die Zahl der offenen keine Aussage.")
     return {
@@ -60,7 +64,7 @@ async def measure(url: str, rate: float, seconds: float) -> dict:
 def main() -> None:
     """Startet den Beobachter, gibt Last und zeigt beide Seiten als JSON."""
     parser = argparse.ArgumentParser(description="Little nachmessen")
-    parser.add_argument("url")
+    parser.add_argument("url", type=http_address)
     parser.add_argument("--rate", type=positive, default=80)
     parser.add_argument("--seconds", type=positive, default=5)
     parser.add_argument("--watch", action="store_true", help="nur beobachten, bis stdin endet")
@@ -77,6 +81,8 @@ def main() -> None:
         except BaseException:
             observer.kill()
             raise
+    if observer.returncode:
+        sys.exit(1)
     counted = mean_over_time(json.loads(seen), run["begin"], run["end"])
     product = run["rate"] * run["mean_seconds"]
     print(

@@ -42,13 +42,12 @@ def corrected(latencies: Sequence[float], interval: float) -> list[float]:
 
 
 def summary(latencies: Sequence[float]) -> dict:
-    """Anzahl, Mittelwert und Perzentile in ms; ein unendliches Perzentil ist null."""
+    """Anzahl, Mittelwert und Perzentile in ms; was unendlich wäre, ist None."""
 
     def shown(seconds: float) -> float | None:
         return round(1000 * seconds, 2) if math.isfinite(seconds) else None
 
-    finite = [latency for latency in latencies if math.isfinite(latency)]
-    mean = sum(finite) / len(finite) if finite else math.inf
+    mean = sum(latencies) / len(latencies) if latencies else math.inf
     names = {f"p{p}_ms": shown(percentile(latencies, p)) for p in PERCENTILES if latencies}
     return {"n": len(latencies), "mean_ms": shown(mean), **names}
 

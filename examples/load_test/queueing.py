@@ -74,14 +74,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Warteschlangen rechnen")
     parser.add_argument("what", choices=("formula", "spread"))
     parser.add_argument("--utilisations", nargs="+", type=float, default=[0.5, 0.8, 0.9, 0.95])
-    parser.add_argument("--sizes", nargs="+", type=int, default=[50, 500, 5000])
     options = parser.parse_args()
     if not all(0 < utilisation < 1 for utilisation in options.utilisations):
         parser.error("Die Auslastung liegt zwischen 0 und 1.")
-    if min(options.sizes) < 1:
-        parser.error("Ein Lauf hat mindestens eine Anfrage.")
-    asked = {"formula": options.utilisations, "spread": options.sizes}[options.what]
-    print(json.dumps({"formula": formula, "spread": spread}[options.what](asked)))
+    rows = formula(options.utilisations) if options.what == "formula" else spread([50, 500, 5000])
+    print(json.dumps(rows))
 
 
 if __name__ == "__main__":

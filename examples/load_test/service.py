@@ -27,7 +27,7 @@ class OneSeat:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Rechnet aus, wann diese Anfrage dran war, und wartet bis dahin.
+        """Rechnet aus, wann diese Anfrage fertig ist, und wartet bis dahin.
 
         Die Zeiten folgen aufeinander; verschläft der Rechner eine, verschiebt das keine andere.
         """

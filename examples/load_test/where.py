@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="nach Paketen, mit cProfile")
     parser.add_argument("--rounds", type=int, help="Anfragen je Durchgang")
     options = parser.parse_args()
-    rounds = options.rounds or ROUNDS[options.engine]
+    rounds = ROUNDS[options.engine] if options.rounds is None else options.rounds
     if rounds < 1:
         parser.error("Gebraucht wird mindestens eine Anfrage.")
     try:

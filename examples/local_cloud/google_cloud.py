@@ -33,7 +33,7 @@ from examples.local_cloud.service import (
     say,
 )
 
-# So heißen sie bei Google; ein anderes Recht lehnt auch das echte IAM ab.
+# So heißen sie bei Google; hier stehen nur die, mit denen das Kapitel zu tun hat.
 PERMISSIONS = frozenset(
     json.loads(Path(__file__).with_name("google_permissions.json").read_text("utf-8"))
 )

@@ -55,6 +55,17 @@ IMAGES = {
 }
 SERVICES = {"sts", "iam", "s3", "ecr", "sagemaker", "application-autoscaling", "logs"}
 INVOKE_SECONDS = 60
+# Was hier ausgeführt wird; alles andere hätte still keine Wirkung.
+ENDPOINT = {"EndpointName", "EndpointConfigName"}
+CONFIG = {"EndpointConfigName", "ProductionVariants", "Tags"}
+VARIANT = {
+    "VariantName",
+    "ModelName",
+    "InstanceType",
+    "InitialInstanceCount",
+    "InitialVariantWeight",
+    "ContainerStartupHealthCheckTimeoutInSeconds",
+}
 
 
 @dataclass
@@ -140,7 +151,9 @@ class SageMaker(App):
         name = call.content["EndpointConfigName"]
         configs = self._backend(call.region).endpoint_configs
         self._refuse_twice(configs, "endpoint_configuration", name, call)
+        only(call, call.content, CONFIG)
         for variant in call.content.get("ProductionVariants", []):
+            only(call, variant, VARIANT)
             variant.setdefault("InitialVariantWeight", 1)  # moto kennt keine Vorgabe
         request.body = json.dumps(call.content).encode()
         return self._ask_moto(call, request)
@@ -149,6 +162,7 @@ class SageMaker(App):
         """Legt den Endpunkt an; die Container starten danach, wie bei AWS."""
         name = call.content["EndpointName"]
         self._refuse_twice(self._backend(call.region).endpoints, "endpoint", name, call)
+        only(call, call.content, ENDPOINT | {"Tags"})
         response = self._ask_moto(call, request)
         if response.status == 200:
             endpoint = self._backend(call.region).endpoints[name]
@@ -160,9 +174,7 @@ class SageMaker(App):
         """Startet die neuen Container neben den alten und schaltet um, wenn alle bereit sind."""
         backend = self._backend(call.region)
         endpoint = self._find(backend.endpoints, call.content["EndpointName"], "endpoint", call)
-        if extra := sorted(set(call.content) - {"EndpointName", "EndpointConfigName"}):
-            message = f"Nicht nachgebildet: {call.name} mit {', '.join(extra)}"
-            raise Refusal(501, message, "NotImplemented")
+        only(call, call.content, ENDPOINT)
         wanted = call.content["EndpointConfigName"]
         self._find(backend.endpoint_configs, wanted, "endpoint_configuration", call)
         if endpoint.endpoint_status != "InService":
@@ -421,6 +433,13 @@ class SageMaker(App):
 
 
 JSON = "application/x-amz-json-1.1"
+
+
+def only(call: Call, given: dict, known: set[str]) -> None:
+    """Lehnt ab, was `given` über das Bekannte hinaus verlangt."""
+    if extra := sorted(set(given) - known):
+        message = f"Nicht nachgebildet: {call.name} mit {', '.join(extra)}"
+        raise Refusal(501, message, "NotImplemented")
 
 
 def snake(name: str) -> str:

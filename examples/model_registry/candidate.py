@@ -16,7 +16,9 @@ from examples.price_model.storage import write_together
 from examples.price_model.train import build_pipeline
 
 
-def train(folder: Path, model_version: str, max_iter: int, learning_rate: float) -> dict:
+def train(
+    folder: Path, model_version: str, max_iter: int = 80, learning_rate: float = 0.25
+) -> dict:
     """Trainiert und legt Modell und Metadaten ab, wie `registry register` sie liest."""
     table, _ = load_diamonds()
     X_train, X_test, y_train, y_test = split(table)
@@ -40,8 +42,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Ein weiteres Modell trainieren.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model-version", required=True)
-    parser.add_argument("--max-iter", type=int, default=80)
-    parser.add_argument("--learning-rate", type=float, default=0.25)
     metadata = train(**vars(parser.parse_args()))
     print(json.dumps({name: metadata[name] for name in ("model_version", "mae_usd")}))
 

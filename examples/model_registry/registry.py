@@ -99,6 +99,8 @@ class Registry:
         load(entry)
         if by == entry.tags["registered_by"]:
             raise RegistryError(f"{by} hat registriert; freigeben muss jemand anderes.")
+        if entry.tags.get("approval") == WITHDRAWN:
+            raise RegistryError(f"Version {number} wurde zurückgezogen; eine neue registrieren.")
         # Zuletzt das, was gilt: Eine halbe Freigabe ist keine.
         who = {"approved_by": by, "approved_at": at, "approved_because": because}
         self.tag(number, who | {"approval": GRANTED})
@@ -178,13 +180,13 @@ def check_label(label: str) -> None:
         raise RegistryError(f"„{label}“ ist keine Modellversion wie 1.0.0.")
 
 
-def log_run(folder: Path, label: str, tags: dict, metrics: dict, experiment: str) -> str:
+def log_run(folder: Path, label: str, tags: dict, metrics: dict) -> str:
     """Legt ein fertig trainiertes Modell als Lauf ab; gibt dessen Kennung zurück."""
     metadata = load_metadata(folder)
     pipeline = joblib.load(folder / "price_model.joblib")
     # Die Pipeline trainiert, ohne zu messen; was ihr Gate maß, kommt mit `--metric`.
     known = {f"test_{name}": metadata[name] for name in ("mae_usd", "r2") if name in metadata}
-    tracking.connect(mlflow.get_tracking_uri(), experiment, create=True)
+    tracking.connect(mlflow.get_tracking_uri(), MODEL, create=True)
     with readable_errors(), mlflow.start_run(run_name=label) as run:
         origin = tracking.provenance(metadata["data_sha256"]) | {"model_version": label}
         mlflow.set_tags(origin | tags)
@@ -216,12 +218,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tracking-uri", required=True, help="Adresse des MLflow-Servers")
     parser.add_argument("--model", default=MODEL, help="Name des registrierten Modells")
     commands = parser.add_subparsers(dest="command", required=True)
-    register = commands.add_parser("register", help="aus einem Ordner oder einem Lauf")
-    origin = register.add_mutually_exclusive_group()
-    origin.add_argument("--model-dir", type=Path, default=ARTIFACTS)
-    origin.add_argument("--run-id")
+    register = commands.add_parser("register", help="das Modell eines Ordners")
+    register.add_argument("--model-dir", type=Path, default=ARTIFACTS)
     register.add_argument("--model-version", help="sonst die aus metadata.json")
-    register.add_argument("--experiment", default=MODEL)
     register.add_argument("--metric", type=pair, action="append", default=[])
     register.add_argument("--tag", type=pair, action="append", default=[])
     tag = commands.add_parser("tag", help="etwa das Ergebnis einer Prüfung: check.name=passed")
@@ -252,11 +251,9 @@ def run(given: argparse.Namespace) -> object:
         case "register":
             tags = dict(given.tag)
             metrics = {name: float(value) for name, value in given.metric}
-            run_id = given.run_id
-            if run_id is None:
-                label = given.model_version or load_metadata(given.model_dir)["model_version"]
-                registry.check_new(label)  # vor dem Lauf, sonst bliebe der übrig
-                run_id = log_run(given.model_dir, label, tags, metrics, given.experiment)
+            label = given.model_version or load_metadata(given.model_dir)["model_version"]
+            registry.check_new(label)  # vor dem Lauf, sonst bliebe der übrig
+            run_id = log_run(given.model_dir, label, tags, metrics)
             checks = {key: value for key, value in tags.items() if key[:6] == "check."}
             return {"version": registry.register(run_id, given.by, checks), "run_id": run_id}
         case "tag":

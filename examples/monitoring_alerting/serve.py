@@ -5,6 +5,7 @@ Aufruf: python -m examples.monitoring_alerting.serve --port 8225 --workers 4 [--
 
 import argparse
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -51,6 +52,8 @@ def main() -> None:
         if options.app == "separate":
             del os.environ["PROMETHEUS_MULTIPROC_DIR"]
         os.environ["PRICE_LOG"] = str(options.log or Path(folder) / "log")
+        # Sonst gäbe jeder Worker demselben Aufrufer ein anderes Pseudonym.
+        os.environ.setdefault("PRICE_LOG_KEY", secrets.token_hex(32))
         config = Config(
             APPS[options.app],
             port=options.port,

@@ -21,11 +21,13 @@ def answer(model: PriceModel, question: str | bytes) -> dict | list[dict]:
     """Beantwortet eine Frage in JSON wie ein Dienst: Preise oder unter `detail` die Gründe."""
     try:
         payload = json.loads(question)
-        prices = model.predict(parse(payload))
+        stones = parse(payload)
     except InvalidStoneError as error:
         return {"detail": error.problems}
     except (ValueError, RecursionError):
         return {"detail": [{"field": "body", "reason": REASONS["json_invalid"]}]}
+    # Außerhalb: Ein Fehler des Modells ist keiner der Frage.
+    prices = model.predict(stones)
     answers = [{"price_usd": price, "model_version": model.version} for price in prices]
     return answers if isinstance(payload, list) else answers[0]
 
@@ -38,6 +40,8 @@ def main() -> int:
     arguments = parser.parse_args()
     # Umgeleitet schriebe Windows sonst in cp1252 und scheiterte an fremden Feldnamen.
     sys.stdout.reconfigure(encoding="utf-8")
+    if ENGINE not in ("onnx", "sklearn"):
+        sys.exit(f"PRICE_ENGINE={ENGINE} ist unbekannt; erlaubt sind onnx und sklearn.")
     try:
         model = load_model(ENGINE, arguments.folder)
     except ModelMissingError as error:
@@ -47,7 +51,7 @@ def main() -> int:
     except Exception as error:  # die Fehler von onnxruntime haben keine gemeinsame Klasse
         sys.exit(
             f"Das Modell in {arguments.folder.name}/ lässt sich nicht laden: Die Datei fehlt, ist "
-            f"beschädigt oder zu neu für dieses onnxruntime ({type(error).__name__})."
+            f"beschädigt oder passt nicht zu dieser Laufzeit ({type(error).__name__})."
         )
     rejected = False
     for question in [arguments.question] if arguments.question is not None else sys.stdin.buffer:

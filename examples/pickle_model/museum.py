@@ -38,6 +38,7 @@ PROVENANCE = "provenance.json"
 PIPELINE = {"iterations": 20}
 NETWORK = {"units": 8, "epochs": 1}
 TOLERANCE_USD = 0.05
+PATIENCE = 100  # Sekunden für ein Format in seiner eigenen Umgebung
 STONES = [
     EXAMPLE,
     EXAMPLE | {"carat": 1.5, "x": 7.3, "y": 7.3, "z": 4.5},
@@ -267,14 +268,22 @@ def elsewhere(name: str) -> str:
 
 
 def call(python: str, command: str, folder: Path, name: str) -> subprocess.CompletedProcess:
-    """Führt `add` oder `visit` für ein Format mit einem anderen Python aus."""
-    return subprocess.run(
-        [python, "-m", "examples.pickle_model.museum", command, folder.resolve(), name],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUTF8": "1"},
-        capture_output=True,
-        encoding="utf-8",
-    )
+    """Führt `add` oder `visit` für ein Format mit einem anderen Python aus.
+
+    Raises:
+        `MuseumError`: Es hat nach `PATIENCE` Sekunden nicht geantwortet.
+    """
+    try:
+        return subprocess.run(
+            [python, "-m", "examples.pickle_model.museum", command, folder.resolve(), name],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUTF8": "1"},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        raise MuseumError(f"{name}: Nach {PATIENCE} s kam keine Antwort.") from None
 
 
 def last_line(text: str) -> str:
@@ -346,7 +355,10 @@ def visit(folder: Path, entry: dict) -> tuple[bool, str]:
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
         return False, "nicht geöffnet: Der Fingerabdruck passt nicht"
     if python := elsewhere(entry["format"]):
-        done = call(python, "visit", folder, entry["format"])
+        try:
+            done = call(python, "visit", folder, entry["format"])
+        except MuseumError as error:
+            return False, f"lädt nicht: {error}"
         finding = done.stdout.strip().removeprefix(entry["file"]).strip()
         return not done.returncode, finding or f"lädt nicht:\n  {last_line(done.stderr)}"
     with warnings.catch_warnings(record=True) as caught:

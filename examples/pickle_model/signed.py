@@ -70,7 +70,7 @@ def read(folder: Path, name: str) -> bytes:
         data, manifest, signature = (
             (folder / part).read_bytes() for part in (name, MANIFEST, SIGNATURE)
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UnusableModelError(f"{Path(error.filename).name} fehlt in {folder.name}/.") from None
     if not hmac.compare_digest(signature, sign(manifest, secret)):
         raise UnusableModelError(f"Die Unterschrift passt nicht zu {MANIFEST}. Nicht geladen.")

@@ -18,13 +18,14 @@ os.environ["SAGEMAKER_USER_CONFIG_OVERRIDE"] = str(Path(__file__).with_name("tel
 os.environ.setdefault("SAGEMAKER_VALIDATE_ROLE", "false")
 
 import boto3
+from botocore.exceptions import BotoCoreError, ClientError
 from sagemaker.core.helper.session_helper import Session
 from sagemaker.serve import ModelBuilder
 from sagemaker.serve.builder.schema_builder import SchemaBuilder
 from sagemaker.serve.mode.function_pointers import Mode
 from sagemaker.serve.spec.inference_spec import InferenceSpec
 
-from examples.price_model.predict import ARTIFACTS, load_model
+from examples.price_model.predict import ARTIFACTS, ModelMissingError, load_model
 from examples.price_model.schema import EXAMPLE, InvalidStoneError, parse
 
 ANSWER = {"predictions": [{"price_usd": 1.0, "model_version": "1.0.0"}]}
@@ -44,17 +45,20 @@ class PriceSpec(InferenceSpec):
 
 
 def main() -> None:
-    """Baut, startet, fragt und beendet das Modell im eigenen Prozess."""
+    """Baut, startet und fragt das Modell; es endet mit dem Prozess."""
     try:
         bucket, stones = sys.argv[1], json.loads(sys.argv[2])
         parse(stones)
     except IndexError:
-        sys.exit(f"Aufruf: python -m {__spec__.name} NAME '[{{…}}]'")
+        sys.exit(f"Aufruf: python -m {__spec__.name} BUCKET '[{{…}}]'")
     except (ValueError, InvalidStoneError) as error:
         sys.exit(f"Keine gültige Frage: {error}")
     # Das SDK spricht auf beiden Kanälen viel; in der Ausgabe soll nur die Antwort stehen.
-    with contextlib.redirect_stdout(sys.stderr):
-        answer = deploy(bucket, stones)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            answer = deploy(bucket, stones)
+    except (ModelMissingError, BotoCoreError, ClientError) as error:
+        sys.exit(f"Nicht ausgeliefert: {error}")
     print(json.dumps(answer))
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 KEPT_DAYS = 30
 LOGGER = "price"
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-ROUTES = {"/predict", "/health/live", "/health/ready", "/docs", "/openapi.json"}
+ROUTES = {"/predict", "/health", "/health/live", "/health/ready", "/metrics", "/docs"}
+ROUTES |= {"/openapi.json"}
 # Je Anfrage ein Wert: Jede Zeile, auch die von uvicorn, gehört damit zu ihrer Anfrage.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 

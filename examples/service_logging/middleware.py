@@ -46,11 +46,11 @@ def problem_fields(detail: list[dict]) -> list[str]:
 
 
 def level_of(path: str, status: int) -> int:
-    """Ordnet eine Antwort einer Ebene zu; Health-Checks sind Rauschen.
+    """Ordnet eine Antwort einer Ebene zu; Health-Checks und Abrufe der Metriken sind Rauschen.
 
     Auch ein 503 beim Hochfahren ist normal; scheitert das Laden, meldet der Dienst es selbst.
     """
-    if path.startswith("/health/"):
+    if path in ("/health", "/metrics") or path.startswith("/health/"):
         return logging.DEBUG
     if status >= 500:
         return logging.ERROR

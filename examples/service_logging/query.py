@@ -95,6 +95,8 @@ def main() -> int:
     parser.add_argument("request_id", nargs="?", default="")
     parser.add_argument("--position", type=int, default=0, help="Stelle im Stapel, ab 0")
     options = parser.parse_args()
+    if options.question in ("trace", "explain") and not options.request_id:
+        parser.error("Hier fehlt die Kennung.")
     try:
         if not options.folder.is_dir():
             raise UnansweredError(f"Den Ordner {options.folder.name} gibt es nicht.")

@@ -33,7 +33,7 @@ def load(kind: str) -> Pipeline:
 
 @st.cache_data
 def load_onnx(kind: str) -> PriceModel:
-    """Was nicht geht: Eine ONNX-Sitzung lässt sich nicht kopieren."""
+    """Was nicht geht: Im Modell steckt eine innere Funktion; sie lässt sich nicht kopieren."""
     return load_model()
 
 

@@ -177,8 +177,12 @@ def main() -> int:
         return 2
     try:
         table = price(Path(sys.argv[1]).read_bytes(), load_model())
-    except (UnreadableFileError, ModelMissingError, OSError) as error:
+    except (UnreadableFileError, ModelMissingError) as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        name = Path(error.filename or sys.argv[1]).name
+        print(f"{name} lässt sich nicht lesen: {error.strerror}.", file=sys.stderr)
         return 1
     sys.stdout.buffer.write(to_csv(table))
     return 0

@@ -48,7 +48,7 @@ def load_model(folder: Path) -> Model:
     """Lädt die höchste Version, ohne eine Zeile Code aus dem Training.
 
     Raises:
-        `UnusableModelError`: Es gibt keine, oder ihre Signatur passt nicht zum Schema.
+        `UnusableModelError`: Es gibt keine, sie ist beschädigt, oder ihre Signatur passt nicht.
     """
     # Ohne diese Datei ist eine Version noch nicht fertig kopiert.
     ready = [path.parent.name for path in folder.glob("*/saved_model.pb")]
@@ -62,10 +62,15 @@ def load_model(folder: Path) -> Model:
     sys.modules["keras"] = None
     import tensorflow as tf
     from google.protobuf.json_format import MessageToDict
+    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-    saved = SavedModel.FromString((path / "saved_model.pb").read_bytes())
-    graph = MessageToDict(saved.meta_graphs[0], preserving_proto_field_name=True)
+    broken = f"Version {path.name} ist beschädigt oder noch nicht fertig kopiert. Nicht geladen."
+    try:
+        saved = SavedModel.FromString((path / "saved_model.pb").read_bytes())
+        graph = MessageToDict(saved.meta_graphs[0], preserving_proto_field_name=True)
+    except (OSError, IndexError, DecodeError):
+        raise UnusableModelError(broken) from None
     signature = graph["signature_def"].get(SIGNATURE, {"inputs": {}, "outputs": {}})
     strange = sorted(set(FEATURES) ^ set(signature["inputs"]))
     if strange:
@@ -77,7 +82,10 @@ def load_model(folder: Path) -> Model:
         raise UnusableModelError(
             f"Version {path.name} nennt in der Antwort nicht: {', '.join(missing)}. Nicht geladen."
         )
-    loaded = tf.saved_model.load(str(path))
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except (OSError, IndexError, tf.errors.OpError):
+        raise UnusableModelError(broken) from None
 
     def predict(stones: list[Stone]) -> list[dict]:
         columns = {
@@ -159,13 +167,17 @@ def build_app(model: Model) -> Starlette:
         _, reason = REFUSALS.get(error.status_code, ("", error.detail))
         return JSONResponse({"error": reason}, error.status_code, headers=error.headers)
 
+    async def fail(request: Request, error: Exception) -> JSONResponse:
+        # Danach schließt uvicorn die Verbindung; unangekündigt ginge die nächste Frage verloren.
+        return await refuse(request, HTTPException(500, headers={"Connection": "close"}))
+
     return Starlette(
         routes=[
             Route(URL, status),
             Route(f"{URL}/metadata", metadata),
             Route(f"{URL}:predict", predict, methods=["POST"]),
         ],
-        exception_handlers={InvalidStoneError: reject, HTTPException: refuse},
+        exception_handlers={InvalidStoneError: reject, HTTPException: refuse, Exception: fail},
     )
 
 

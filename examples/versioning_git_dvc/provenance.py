@@ -37,6 +37,8 @@ def git(project: Path, *arguments: str) -> str:
 
 def trace(project: Path, version: str) -> dict:
     """Liest alles aus dem Commit des Tags; der Arbeitsordner darf etwas anderes zeigen."""
+    if not project.is_dir():
+        raise ProvenanceError(f"Den Ordner {project.name} gibt es nicht.")
     try:
         commit = git(
             project, "rev-parse", "--verify", "--quiet", f"refs/tags/v{version}^{{commit}}"
@@ -51,7 +53,11 @@ def trace(project: Path, version: str) -> dict:
         "message": git(project, "show", "--no-patch", "--format=%s", commit),
         "data_md5": prepared["data/stones.csv"]["md5"],
         "data_bytes": prepared["data/stones.csv"]["size"],
-        "code_md5": trained["examples/price_model"]["md5"],
+        "code_md5": {
+            "examples/price_model": trained["examples/price_model"]["md5"],
+            "stages/prepare.py": prepared["stages/prepare.py"]["md5"],
+            "stages/train.py": trained["stages/train.py"]["md5"],
+        },
         "environment_md5": trained["requirements.txt"]["md5"],
         "params": stages["train"]["params"]["params.yaml"],
         "model_md5": stages["train"]["outs"][0]["md5"],

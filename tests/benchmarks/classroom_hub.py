@@ -15,7 +15,6 @@ from examples.classroom_hub import remove, simulate
 
 USERS = int(os.environ.get("USERS", 30))
 CHAPTER = "joblib_model"
-PAUSE = 2  # Lesezeit je Zelle in Sekunden
 NAME = "classroom-bench"
 
 
@@ -44,7 +43,7 @@ def main() -> None:
             )
             try:
                 pairs = [line.split(",") for line in lines.split()]
-                found = asyncio.run(simulate.run(pairs, CHAPTER, PAUSE, NAME))
+                found = asyncio.run(simulate.run(pairs, CHAPTER, simulate.PAUSE, NAME))
             finally:
                 hub.stop()
         finally:
@@ -53,7 +52,7 @@ def main() -> None:
     image = process.output(["docker", "image", "inspect", "-f", "{{.Size}}", "classroom:1"])
     result |= {
         "chapter": CHAPTER,
-        "pause_seconds": PAUSE,
+        "pause_seconds": simulate.PAUSE,
         "load_before": round(load, 1),
         "machine_memory_gb": round(psutil.virtual_memory().total / 1e9),
         "image_gb": round(int(image) / 1e9, 2),

@@ -691,7 +691,7 @@ def test_old_salt_carries_the_last_experiment_over():
 
 
 def test_visits_are_always_the_same():
-    first, again = (traffic.visits(50, 2, 0, seed=1) for _ in range(2))
+    first, again = (traffic.visits(50, 2, seed=1) for _ in range(2))
     assert first == again and len({visit["user"] for visit in first}) == 50
 
 

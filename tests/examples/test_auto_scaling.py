@@ -163,7 +163,7 @@ def test_deployment_leaves_the_number_to_the_autoscaler():
     assert "cpu" not in container["resources"]["limits"]
 
 
-def test_blind_deployment_lacks_only_the_requests():
+def test_blind_deployment_has_no_requests():
     deployment, autoscaler = manifests("blind.yaml")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert "resources" not in container
@@ -265,6 +265,19 @@ def test_service_comes_back_when_the_measurement_fails(monkeypatch):
 
 
 # --- Ray Serve
+
+
+def test_every_autoscaling_setting_really_applies():
+    require_environment("auto_scaling")
+    # Einen unbekannten Namen verschluckt Ray Serve; `getattr` scheitert daran.
+    code = (
+        "import json; from ray.serve.config import AutoscalingConfig;"
+        "from examples.auto_scaling.ray_service import AUTOSCALING as wanted;"
+        "got = AutoscalingConfig(**wanted);"
+        "print(json.dumps([wanted, {name: getattr(got, name) for name in wanted}]))"
+    )
+    wanted, got = json.loads(process.output(["python:auto_scaling", "-c", code]))
+    assert wanted and got == wanted
 
 
 def test_starting_replica_does_not_count_as_work(monkeypatch):

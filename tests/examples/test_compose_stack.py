@@ -436,6 +436,11 @@ def test_registry_keeps_a_model_behind_password_and_profile(image, tmp_path):
             created = client.post(f"{models}/create", json={"name": "price_model"})
             assert created.status_code == 200, created.text
             found = client.get(f"{models}/get", params={"name": "price_model"})
+            # Eine Modelldatei ist größer als alles, was der Preisdienst annimmt.
+            file = f"{stack.url}/mlflow/api/2.0/mlflow-artifacts/artifacts/price_model.joblib"
+            sent = client.put(file, content=bytes(1_000_000))
+            assert sent.status_code == 200, sent.text
+            assert len(client.get(file).content) == 1_000_000
         assert found.json()["registered_model"]["name"] == "price_model"
 
 

@@ -431,6 +431,11 @@ BAD = {
         f"{','.join(FEATURES)}\n{ROW},1\n",
         "mehr Werte als die Kopfzeile",
     ),
+    "column twice": (
+        "s.csv",
+        f"{','.join(FEATURES)},carat\n{ROW},9\n",
+        "nennt eine Spalte doppelt",
+    ),
     "empty": ("s.csv", "", "kein Stein"),
     "only a header": ("s.csv", f"{','.join(FEATURES)}\n", "kein Stein"),
     "open quote": ("s.csv", f'{",".join(FEATURES)}\n"0.7', "keine lesbare CSV-Tabelle"),

@@ -209,7 +209,7 @@ def test_slo_turns_red(seat):
 )
 def test_verdict(change, code):
     result = {"sent": 100, "failed": 1, "p99_ms": 200, "late_p99_ms": 1} | change
-    assert generate.verdict(result, 200, 0.01, 50)[0] == code
+    assert generate.verdict(result, 200, 50)[0] == code
 
 
 def test_survivors_of_a_timeout_look_fast(seat):
@@ -231,6 +231,7 @@ def test_warm_up_is_not_counted(seat):
 def test_connections_are_counted(plain):
     options = [plain, "--requests", 20, "--seconds", 60]
     assert load(*options)["connections"] == 1
+    assert load(*options, "--clients", 4)["connections"] == 4
     assert load(*options, "--new-connections")["connections"] == 20
 
 
@@ -248,6 +249,9 @@ def test_answers_under_load_are_the_right_prices(plain, tmp_path):
     ("arguments", "word"),
     [
         (["nonsense"], "keine Adresse"),
+        (["http://127.0.0.1:viele"], "keine Adresse"),
+        (["http://127.0.0.1:65536"], "keine Adresse"),
+        (["https://127.0.0.1:8241"], "keine Adresse"),
         (["http://127.0.0.1:1", "--rate", "-1"], "keine Zahl über null"),
         (["http://127.0.0.1:1", "--clients", "0"], "ab eins"),
         (["http://127.0.0.1:1", "--questions", "missing"], "lässt sich nicht lesen"),

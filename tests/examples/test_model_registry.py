@@ -48,7 +48,7 @@ SETUP = f"""
 folder = pathlib.Path({{folder!r}})
 candidate.train(folder, "1.1.0", 40, 0.1)
 for place, label in ((r.ARTIFACTS, "1.0.0"), (folder, "1.1.0")):
-    run_id = r.log_run(place, label, {{{{}}}}, {{{{"cost_usd": 7}}}}, "price")
+    run_id = r.log_run(place, label, {{{{}}}}, {{{{"cost_usd": 7}}}})
     number = registry.register(run_id, "anna", {{{{"check.data": "passed"}}}})
     registry.approve(number, "ben", "Fehler geprüft", "{AT}")
 registry.promote("1", "champion", "ben", "{AT}", "none")
@@ -192,7 +192,7 @@ def test_what_the_training_did_not_measure_comes_from_outside(place):
     (bare / "metadata.json").write_text(json.dumps(known), encoding="utf-8")
     found = place.run(
         f"run_id = r.log_run(pathlib.Path({str(bare)!r}), '7.0.0', {{}},"
-        " {'test_mae_usd': 324.0}, 'price')\n"
+        " {'test_mae_usd': 324.0})\n"
         "print(json.dumps(client.get_run(run_id).data.metrics))"
     )
     assert json.loads(found) == {"test_mae_usd": 324.0}

@@ -14,8 +14,9 @@ import pytest
 
 import process
 from examples.onnx_model import footprint, graph, latency
+from examples.onnx_model.predict import answer
 from examples.price_model.data import load_diamonds, split
-from examples.price_model.predict import ARTIFACTS, load_metadata, load_model
+from examples.price_model.predict import ARTIFACTS, PriceModel, load_metadata, load_model
 from examples.price_model.schema import EXAMPLE, FEATURES, MAX_BATCH, Stone
 from tools import figures
 
@@ -56,6 +57,20 @@ def test_every_line_is_answered_after_a_bad_one():
     assert len(replies) == len(bad) + 1
     assert all(set(reply) == {"detail"} for reply in replies[:-1])
     assert replies[-1]["model_version"] == "1.0.0"
+
+
+def test_fault_of_the_model_is_none_of_the_question():
+    def broken(stones):
+        raise ValueError("Required inputs (['carat']) are missing")
+
+    with pytest.raises(ValueError, match="Required inputs"):
+        answer(PriceModel(broken, "1.0.0"), json.dumps(EXAMPLE))
+
+
+def test_unknown_engine_is_named():
+    with pytest.raises(process.ProcessError, match="PRICE_ENGINE=tflite ist unbekannt") as error:
+        process.output([*PREDICT, ARTIFACTS, "{}"], env={"PRICE_ENGINE": "tflite"})
+    assert "Traceback" not in str(error.value)
 
 
 def test_foreign_letters_end_nothing_where_windows_would_write_cp1252():

@@ -490,6 +490,13 @@ def test_failing_environment_gives_its_last_line(wing, monkeypatch):
     assert visit(wing, "savedmodel") == (False, "lädt nicht:\n  ohne Meldung beendet")
 
 
+def test_environment_that_hangs_is_a_finding(wing, monkeypatch):
+    require_environment("tensorflow_savedmodel")
+    monkeypatch.setattr(museum, "PATIENCE", 0.001)
+    finding = "lädt nicht: savedmodel: Nach 0.001 s kam keine Antwort."
+    assert visit(wing, "savedmodel") == (False, finding)
+
+
 def test_museum_needs_only_what_it_opens():
     """Auch dort, wo die Pakete der anderen Formate fehlen, öffnet sich das eigene."""
     script = "import examples.pickle_model.museum, sys; print({'onnx', 'skops'} & set(sys.modules))"

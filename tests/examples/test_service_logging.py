@@ -160,6 +160,8 @@ def test_health_checks_are_only_for_debugging(service):
         ("/predict", 500, "ERROR"),
         ("/health/ready", 200, "DEBUG"),
         ("/health/ready", 503, "DEBUG"),
+        ("/health", 200, "DEBUG"),
+        ("/metrics", 200, "DEBUG"),
     ],
 )
 def test_level_follows_the_answer(path, status, level):

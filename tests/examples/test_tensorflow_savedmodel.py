@@ -7,10 +7,12 @@ import subprocess
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
 import process
 from contract import INVALID_BODIES, free_port, require_environment
-from examples.price_model.schema import EXAMPLE
+from examples.price_model.schema import EXAMPLE, REFUSALS
+from examples.tensorflow_savedmodel import server
 
 SLUG = "tensorflow_savedmodel"
 PYTHON = f"python:{SLUG}"
@@ -182,6 +184,17 @@ def test_unknown_address_is_answered_in_the_same_form(url, method, path, status)
     assert set(answer.json()) == {"error"}
 
 
+def test_crash_is_answered_in_the_same_form():
+    def crash(stones):
+        raise RuntimeError("kaputt")
+
+    app = server.build_app(server.Model("1", crash, {}))
+    client = TestClient(app, raise_server_exceptions=False)
+    answer = client.post(f"{server.URL}:predict", json={"instances": [EXAMPLE]})
+    assert (answer.status_code, answer.json()) == (500, {"error": REFUSALS[500][1]})
+    assert answer.headers["Connection"] == "close"
+
+
 def test_highest_version_is_served(small, tmp_path):
     for version in ("9", "10"):
         shutil.copytree(small / "price" / "1", tmp_path / version)
@@ -207,6 +220,24 @@ def test_half_copied_version_is_not_served(tmp_path):
     (tmp_path / "kopie").mkdir()
     shutil.copy(ARTIFACTS / "price" / "1" / "saved_model.pb", tmp_path / "kopie")
     assert process.output([PYTHON, "-c", LOAD, tmp_path]).strip() == "1"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda version: shutil.rmtree(version / "variables"),
+        lambda version: (version / "saved_model.pb").write_bytes(b""),
+        lambda version: (version / "saved_model.pb").write_bytes(b"kein Modell"),
+        lambda version: next((version / "variables").glob("*.data*")).write_bytes(b"zu kurz"),
+    ],
+    ids=["ohne Variablen", "leer", "kein Modell", "abgeschnitten"],
+)
+def test_damaged_version_is_not_served(small, tmp_path, damage):
+    shutil.copytree(small / "price" / "1", tmp_path / "1")
+    damage(tmp_path / "1")
+    with pytest.raises(process.ProcessError, match="beschädigt oder noch nicht fertig") as error:
+        process.output(module("server", "--model_base_path", tmp_path))
+    assert "Traceback" not in str(error.value)
 
 
 def test_model_that_does_not_name_its_version_is_not_served(tmp_path):
