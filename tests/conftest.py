@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -69,7 +70,14 @@ def browser(launcher) -> Iterator:
 
 
 @pytest.fixture(scope="module")
-def aws() -> Iterator:
+def cloud_folder(tmp_path_factory) -> Iterator[None]:
+    """Ein eigener Ordner der Nachbildung: Wer mit Gewalt endet, räumt nicht auf, pytest schon."""
+    with mock.patch.dict(os.environ, {"TMPDIR": str(tmp_path_factory.mktemp("cloud"))}):
+        yield
+
+
+@pytest.fixture(scope="module")
+def aws(cloud_folder) -> Iterator:
     """Die Nachbildung von AWS als Prozess, frisch für jede Datei."""
     # Erst hier: Der Vertrag importiert jedes Beispiel, und die meisten Tests brauchen keines.
     from aws import local_aws
@@ -81,7 +89,7 @@ def aws() -> Iterator:
 
 
 @pytest.fixture(scope="module")
-def vertex() -> Iterator:
+def vertex(cloud_folder) -> Iterator:
     """Die Nachbildung von Google Cloud als Prozess, frisch für jede Datei."""
     from contract import free_port, require_environment
     from vertex import local_vertex

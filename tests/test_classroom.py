@@ -143,6 +143,13 @@ def test_archive_that_is_too_large_is_refused_before_it_is_tried(tmp_path, monke
         classroom.main()
 
 
+def test_scripts_are_scripts_where_the_machine_calls_them_text():
+    code = "import mimetypes as m; m.add_type('text/plain', '.js'); import site_server;"
+    code += "print(m.guess_type('a.js')[0])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tools", capture_output=True)
+    assert done.stdout.decode().strip() == "text/javascript"
+
+
 def test_package_that_is_not_to_be_had_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(classroom, "lock_for", lambda *_: ["x==1"])
     monkeypatch.setattr(subprocess, "run", lambda *_: subprocess.CompletedProcess([], 1))

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from traitlets.config import PyFileConfigLoader
 
 import process
 from needs import skip_or_fail
@@ -259,3 +260,11 @@ def test_student_edition_opens_and_runs_in_jupyterlab(lab, browser):
         assert time.monotonic() < deadline, "Die letzte Zelle lief nicht."
         page.wait_for_timeout(100)
     page.close()
+
+
+@pytest.mark.parametrize("between", ["_", "/", "_/"])
+def test_submission_from_moodle_keeps_person_and_name(between):
+    loaded = PyFileConfigLoader("nbgrader_config.py", path=str(ROOT / "tools")).load_config()
+    name = f"/korb/Ada Lovelace_123_assignsubmission_file{between}flask_service.ipynb"
+    found = re.match(loaded.FileNameCollectorPlugin.named_regexp, name)
+    assert (found["student_id"], found["file_id"]) == ("123", "flask_service")

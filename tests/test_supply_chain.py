@@ -86,6 +86,11 @@ def test_database_out_of_reach_is_an_error_and_not_green(tmp_path):
     assert "ließ sich nicht abgleichen" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_gap_is_named_by_its_cve_number():
+    assert audit.identifier({"id": "GHSA-1", "aliases": ["PYSEC-1", "CVE-2026-1"]}) == "CVE-2026-1"
+    assert audit.identifier({"id": "PYSEC-1"}) == "PYSEC-1"
+
+
 def test_exception_holds_until_its_day():
     entry = {"package": "flask", "id": GAP[2], "reason": "Kein Weg dorthin.", "until": TODAY}
     later = TODAY + datetime.timedelta(days=1)

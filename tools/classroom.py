@@ -92,9 +92,7 @@ def contents() -> list[Path]:
             ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8"
         )
     except (FileNotFoundError, subprocess.CalledProcessError):
-        sys.exit(
-            "Git kennt diesen Ordner nicht. Abhilfe: ein Repository anlegen und alles hinein"
-        )
+        sys.exit("Git kennt diesen Ordner nicht. Abhilfe: ein Repository anlegen und alles hinein")
     paths = [ROOT / name for name in tracked.stdout.split("\0") if name]
     for folder in BUILT:
         if not (ROOT / folder).is_dir():

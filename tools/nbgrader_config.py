@@ -19,7 +19,7 @@ c.CourseDirectory.root = str(HERE)
 c.CourseDirectory.course_id = "modelle-in-betrieb"
 # So benennt Moodle Abgaben; die Nummer darin steht für die Person.
 c.FileNameCollectorPlugin.named_regexp = (
-    r".*[/\\][^/\\]*_(?P<student_id>\d+)_assignsubmission_file[_/\\](?P<file_id>\w+)"
+    r".*[/\\][^/\\]*_(?P<student_id>\d+)_assignsubmission_file_?[/\\]?(?P<file_id>\w+)"
 )
 # Der Platzhalter des Buches genügt; nbgrader soll keinen zweiten anhängen.
 c.ClearSolutions.code_stub = {"python": ""}

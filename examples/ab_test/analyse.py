@@ -88,6 +88,8 @@ def compare(control: np.ndarray, treatment: np.ndarray, boundary: float) -> dict
 
 def effect(difference: float, error: float, boundary: float) -> dict:
     """Differenz, Intervall, z und p."""
+    if difference and not error:
+        raise LogError("Ohne jede Streuung lässt sich ein Unterschied nicht prüfen.")
     z = difference / error if error else 0.0
     return {
         "difference": round(float(difference), 4),

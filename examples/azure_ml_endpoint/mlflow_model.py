@@ -7,6 +7,7 @@ python -m examples.azure_ml_endpoint.mlflow_model ORDNER --port 8198
 
 import argparse
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -50,7 +51,13 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         if not (arguments.folder / "MLmodel").exists():
-            save(arguments.folder)
+            # Erst fertig, dann am Ort: Ein Abbruch ließe sonst einen Ordner, den MLflow ablehnt.
+            fresh = arguments.folder.with_name(f"{arguments.folder.name}.{os.getpid()}.part")
+            try:
+                save(fresh)
+                fresh.rename(arguments.folder)
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
     except (ModelMissingError, OSError, mlflow.MlflowException) as error:
         sys.exit(f"Das Modell lässt sich nicht speichern: {error}")
     app = scoring_server.init(mlflow.pyfunc.load_model(str(arguments.folder)))

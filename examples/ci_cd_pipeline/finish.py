@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from examples.ab_test.options import address
-from examples.ci_cd_pipeline.canary import split
+from examples.ci_cd_pipeline.canary import CanaryError, assigned, split
 
 
 def crown(folder: Path) -> None:
@@ -33,9 +33,13 @@ def main() -> int:
     options = parser.parse_args()
     try:
         with httpx.Client(base_url=options.router, timeout=10, trust_env=False) as client:
+            assigned(client)  # ein Rollback, das währenddessen kam, löschte `split`
             split(client, 0, "In Produktion")
         (options.folder / "state" / "staging.json").unlink(missing_ok=True)
         crown(options.folder)
+    except CanaryError as error:
+        print(f"Nicht abgeschlossen, in Produktion läuft schon das Neue: {error}", file=sys.stderr)
+        return 1
     except httpx.HTTPError:
         print("Der Router antwortet nicht; der Anteil steht noch.", file=sys.stderr)
         return 1

@@ -73,13 +73,13 @@ def replicas(project: str) -> dict[str, str]:
     done = subprocess.run(listing, capture_output=True, encoding="utf-8")
     if done.returncode:
         raise RolloutError(last_line(done.stderr))
-    return dict(line.split() for line in done.stdout.splitlines())
+    return dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
 
 
 def running(project: str) -> str:
     """Gibt die eine Version zurück, die alle Replikate haben."""
     versions = sorted(set(replicas(project).values()))
-    if len(versions) != 1:
+    if len(versions) != 1 or not versions[0]:
         found = ", ".join(versions) or "keine"
         raise RolloutError(f"Gebraucht wird genau eine laufende Version, gefunden: {found}.")
     return versions[0]

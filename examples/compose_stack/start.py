@@ -20,7 +20,8 @@ PORT = 8141
 def start(project: str, port: int, profiles: list[str]) -> str | None:
     """Gibt den Grund zurück, aus dem nichts läuft, oder nichts."""
     command = ["docker", "compose", "-f", str(COMPOSE), "-p", project]
-    secret.create(Path(os.environ.get("PRICE_SECRETS", secret.FOLDER)))
+    # Wie Compose: Leer heißt Vorgabe, und ein kurzer Pfad zählt ab compose.yaml.
+    secret.create(COMPOSE.parent / (os.environ.get("PRICE_SECRETS") or secret.FOLDER))
     environment = {**os.environ, "PRICE_PORT": str(port)}
 
     def compose(*arguments: str) -> subprocess.CompletedProcess:

@@ -131,7 +131,11 @@ def main() -> int:
     try:
         if options.what == "profile":
             made = profile()
-            options.profile.write_text(json.dumps(made), encoding="utf-8")
+            try:
+                options.profile.write_text(json.dumps(made), encoding="utf-8")
+            except OSError as error:
+                reason = f"{options.profile.name} lässt sich nicht schreiben: {error.strerror}."
+                raise LogError(reason) from None
             print(f"{made['rows']} Steine, {len(made['columns'])} Spalten")
         elif options.folder is None:
             parser.error("Hier fehlt der Ordner.")

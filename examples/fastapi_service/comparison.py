@@ -14,7 +14,8 @@ from examples.price_model.predict import ARTIFACTS, load_model
 from examples.price_model.schema import Question, Stone
 
 app = FastAPI(title="Bauarten im Vergleich")
-# Derselbe Rahmen wie im Dienst, sonst hinkt der Vergleich.
+# Derselbe Rahmen und dieselbe Prüfung wie im Dienst, sonst hinkt der Vergleich. Gefragt wird
+# immer nach einem Stein; eine Liste beantwortet keine dieser Bauarten.
 app.add_middleware(BodyLimit)
 onnx = load_model("onnx")
 sklearn = load_model("sklearn")

@@ -7,10 +7,13 @@ import argparse
 import asyncio
 import json
 import statistics
+import sys
 import time
 from urllib.parse import urlsplit
 
 from examples.price_model.schema import EXAMPLE
+
+PATIENCE_SECONDS = 30
 
 
 async def ask_repeatedly(url: str, method: str, until: float, pause: float = 0) -> list[float]:
@@ -54,7 +57,8 @@ async def measure(
     questions = [ask_repeatedly(url, "POST", until) for _ in range(connections)]
     if probe:
         questions.append(ask_repeatedly(probe, "GET", until, pause=0.02))
-    runs = await asyncio.gather(*questions)
+    # Wer gar nicht antwortet, soll die Messung nicht für immer aufhalten.
+    runs = await asyncio.wait_for(asyncio.gather(*questions), seconds + PATIENCE_SECONDS)
     probed = [latency * 1000 for latency in runs.pop()] if probe else []
     elapsed = time.perf_counter() - started
     latencies = [latency * 1000 for run in runs for latency in run]
@@ -73,7 +77,11 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--probe")
-    print(json.dumps(asyncio.run(measure(**vars(parser.parse_args())))))
+    options = vars(parser.parse_args())
+    try:
+        print(json.dumps(asyncio.run(measure(**options))))
+    except (OSError, EOFError, statistics.StatisticsError) as error:
+        sys.exit(f"Keine Messung: {str(error)[:200] or 'keine Antwort'}")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Metered:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Zählt beim Kopf der Antwort; eine abgebrochene Anfrage hat keinen."""
+        """Zählt beim Kopf der Antwort; nach Abbruch oder Absturz kommt hier keiner vorbei."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         route = scope["path"] if scope["path"] in ROUTES else "other"

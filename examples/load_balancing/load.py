@@ -151,7 +151,7 @@ def positive(text: str) -> float:
         number = float(text)
     except ValueError:
         number = 0
-    if not number > 0:
+    if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} ist keine Zahl über null.")
     return number
 

@@ -30,6 +30,8 @@ def watch(url: str) -> None:
                 seen.append((time.monotonic(), int(response.read())))
         except (OSError, ValueError) as error:
             sys.exit(f"Fehler: Der Dienst nennt nicht, wie viele da sind: {error}")
+        if len(seen) == 1:
+            print("ready", flush=True)
         time.sleep(EVERY_SECONDS)
     print(json.dumps(seen))
 
@@ -75,7 +77,7 @@ def main() -> None:
     observer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with observer:
         try:
-            time.sleep(0.5)  # der Beobachter soll vor der ersten Anfrage hinsehen
+            observer.stdout.readline()  # erst nach seinem ersten Blick beginnt die Last
             run = asyncio.run(measure(options.url, options.rate, options.seconds))
             seen, _ = observer.communicate()
         except BaseException:

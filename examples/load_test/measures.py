@@ -71,8 +71,8 @@ def main() -> None:
         parser.error("Der Abstand liegt über null.")
     try:
         latencies = [latency for path in options.files for latency in read(path)]
-    except (OSError, KeyError, ValueError) as error:
-        sys.exit(f"Fehler: Kein Lauf von `generate`: {error}")
+    except (OSError, KeyError, TypeError, ValueError):
+        sys.exit("Fehler: Eine der Dateien ist kein Lauf von `generate`.")
     if options.interval_ms:
         if math.inf in latencies:
             sys.exit("Fehler: Korrigieren lässt sich nur ein Lauf ohne gescheiterte Anfragen.")

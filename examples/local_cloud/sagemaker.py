@@ -258,9 +258,9 @@ class SageMaker(App):
     def _deploy(self, region: str, endpoint: FakeEndpoint, config_name: str) -> None:
         """Startet alle Varianten; scheitert eine, bleibt in Betrieb, was vorher lief."""
         variants: dict[str, Variant] = {}
-        config = self._backend(region).endpoint_configs[config_name]
         key = (region, endpoint.endpoint_name)
         try:
+            config = self._backend(region).endpoint_configs[config_name]
             for wanted in config.production_variants:
                 variants[wanted["VariantName"]] = self._start(region, wanted)
             for wanted in config.production_variants:

@@ -6,6 +6,7 @@ Aufruf: python -m examples.model_registry.candidate ORDNER --model-version 1.1.0
 import argparse
 import io
 import json
+import sys
 from pathlib import Path
 
 import joblib
@@ -42,7 +43,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Ein weiteres Modell trainieren.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model-version", required=True)
-    metadata = train(**vars(parser.parse_args()))
+    try:
+        metadata = train(**vars(parser.parse_args()))
+    except OSError as error:
+        sys.exit(f"Der Ordner lässt sich nicht schreiben: {error.strerror}.")
     print(json.dumps({name: metadata[name] for name in ("model_version", "mae_usd")}))
 
 

@@ -5,7 +5,7 @@ Aufruf: python -m examples.onnx_model.footprint PAKET …
 
 import json
 import sys
-from importlib.metadata import distribution
+from importlib.metadata import PackageNotFoundError, distribution
 
 from packaging.requirements import Requirement
 
@@ -27,4 +27,7 @@ def footprint(names: list[str]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(footprint(sys.argv[1:])))
+    try:
+        print(json.dumps(footprint(sys.argv[1:])))
+    except PackageNotFoundError as error:
+        sys.exit(f"Das Paket {error.name} ist nicht installiert.")

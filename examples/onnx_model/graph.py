@@ -75,4 +75,6 @@ def draw(graph: onnx.GraphProto) -> Figure:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(f"Aufruf: python -m {__spec__.name} MODELL.onnx BILD.png")
     draw(onnx.load(sys.argv[1]).graph).savefig(sys.argv[2], dpi=150)

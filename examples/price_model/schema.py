@@ -83,6 +83,7 @@ REASONS = {
     "literal_error": "Erlaubt ist: {expected}.",
     "model_type": "Erwartet wird ein Stein als JSON-Objekt.",
     "model_attributes_type": "Erwartet wird ein Stein als JSON-Objekt.",
+    "list_type": "Hier muss eine Liste von Steinen stehen.",
     "too_short": "Die Liste muss mindestens einen Stein enthalten.",
     "too_long": f"Die Liste darf höchstens {MAX_BATCH} Steine enthalten.",
     "json_invalid": "Der Inhalt ist kein gültiges JSON.",

@@ -5,6 +5,7 @@ Zugangsdaten und Region kommen aus der Umgebung, mit AWS_ENDPOINT_URL geht alles
 Nachbildung. `inventory` nennt als JSON alles, was das Kapitel angelegt hat und was noch da ist.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -27,7 +28,9 @@ def create() -> dict:
     account = boto3.client("sts").get_caller_identity()["Account"]
     s3, ecr, bucket = boto3.client("s3"), boto3.client("ecr"), f"price-models-{account}"
     region = s3.meta.region_name
-    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": region})
+    # us-east-1 ist die Vorgabe von S3; wer sie ausdrücklich nennt, wird abgelehnt.
+    place = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    s3.create_bucket(Bucket=bucket, **({} if region == "us-east-1" else place))
     images = {}
     for name in REPOSITORIES:
         repository = ecr.create_repository(repositoryName=name)["repository"]
@@ -91,7 +94,9 @@ def delete() -> None:
     for name in left["repositories"]:
         ecr.delete_repository(repositoryName=name, force=True)
     for name in left["roles"]:
-        iam.delete_role_policy(RoleName=name, PolicyName="least")
+        # Ein abgebrochenes `create` kann die Rolle ohne Policy hinterlassen haben.
+        with contextlib.suppress(iam.exceptions.NoSuchEntityException):
+            iam.delete_role_policy(RoleName=name, PolicyName="least")
         iam.delete_role(RoleName=name)
     for name in left["log_groups"]:
         logs.delete_log_group(logGroupName=name)

@@ -67,6 +67,8 @@ RUNTIMES = {
 
 def main() -> None:
     """Schreibt Sekunden, Speicher in MB und den Preis des Beispielsteins als JSON."""
+    if len(sys.argv) != 2 or sys.argv[1] not in RUNTIMES:
+        sys.exit(f"Aufruf: python -m {__spec__.name} {'|'.join(RUNTIMES)}")
     started = time.perf_counter()
     price = RUNTIMES[sys.argv[1]]()
     seconds = time.perf_counter() - started

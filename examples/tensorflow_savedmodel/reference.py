@@ -14,6 +14,8 @@ from examples.tensorflow_savedmodel.train import ARTIFACTS, columns
 
 def main() -> None:
     """Schreibt die Preise in US-Dollar und die Modellversion als JSON."""
+    if len(sys.argv) != 2:
+        sys.exit(f"Aufruf: python -m {__spec__.name} '[{{…}}]'")
     model = keras.models.load_model(ARTIFACTS / "price_model.keras")
     stones = columns(pd.DataFrame(json.loads(sys.argv[1])))
     metadata = json.loads((ARTIFACTS / "metadata.json").read_text(encoding="utf-8"))

@@ -71,7 +71,9 @@ def load_model(folder: Path) -> Model:
         graph = MessageToDict(saved.meta_graphs[0], preserving_proto_field_name=True)
     except (OSError, IndexError, DecodeError):
         raise UnusableModelError(broken) from None
-    signature = graph["signature_def"].get(SIGNATURE, {"inputs": {}, "outputs": {}})
+    # Was leer ist, lässt `MessageToDict` weg.
+    signature = graph.get("signature_def", {}).get(SIGNATURE, {})
+    signature = {"inputs": {}, "outputs": {}} | signature
     strange = sorted(set(FEATURES) ^ set(signature["inputs"]))
     if strange:
         raise UnusableModelError(

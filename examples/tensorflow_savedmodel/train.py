@@ -156,8 +156,8 @@ def save(
             folder.rename(old)
         try:
             fresh.rename(folder)
-        except OSError:
-            if old.exists():
+        except BaseException:  # auch von Hand abgebrochen
+            if old.exists() and not folder.exists():
                 old.rename(folder)
             raise
     finally:

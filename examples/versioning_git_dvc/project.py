@@ -50,6 +50,8 @@ def run(folder: Path, month: str, *commands: list[str]) -> None:
     """Führt Befehle im Ordner aus, abgeschottet; scheitert einer, folgt `ProjectError`."""
     variables = {**os.environ, **environment(folder.parent, month)}
     for command in commands:
+        if shutil.which(command[0], path=variables["PATH"]) is None:
+            raise ProjectError(f"Das Programm {Path(command[0]).name} ist nicht installiert.")
         done = subprocess.run(
             command, cwd=folder, env=variables, capture_output=True, encoding="utf-8"
         )

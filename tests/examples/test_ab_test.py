@@ -491,6 +491,17 @@ def test_sample_size_is_that_of_the_textbook_and_near_statsmodels(target, size):
     assert found["statsmodels"] == pytest.approx(size, rel=0.002)
 
 
+def test_verdict_compares_before_rounding():
+    boundary = 1.95996
+    assert analyse.verdict(analyse.effect(1.957, 1, boundary), -1) == "no difference shown"
+    assert analyse.verdict(analyse.effect(1.963, 1, boundary), 1) == "treatment better"
+
+
+def test_difference_without_any_spread_is_no_result():
+    with pytest.raises(analyse.LogError, match="Ohne jede Streuung"):
+        analyse.effect(1, 0, 1.96)
+
+
 def test_planned_power_is_reached():
     (row,) = [row for row in simulate.power(20_000) if row["looks"] == 1]
     assert row["naive"] == pytest.approx(0.8, abs=0.012)

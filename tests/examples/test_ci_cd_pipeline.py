@@ -30,6 +30,7 @@ from examples.ci_cd_pipeline import (
     finish,
     gate,
     image,
+    local,
     rules,
     run,
     scenarios,
@@ -632,6 +633,7 @@ def test_champion_stays_until_the_whole_candidate_is_copied(tmp_path, monkeypatc
     gap = tmp_path / "candidate" / "price_model.onnx"
     gap.symlink_to("fehlt")
     monkeypatch.setattr(finish, "split", lambda *_: None)
+    monkeypatch.setattr(finish, "assigned", lambda *_: 0)
     words = ["finish", str(tmp_path), "--router", "http://127.0.0.1:1"]
     monkeypatch.setattr(sys, "argv", words)
     assert finish.main() == 1
@@ -644,6 +646,31 @@ def test_champion_stays_until_the_whole_candidate_is_copied(tmp_path, monkeypatc
     assert finish.main() == 0
     read = [(tmp_path / name / "metadata.json").read_text("utf-8") for name in names]
     assert read == ["candidate", "champion"] and not (tmp_path / "champion.new").exists()
+
+
+def test_rollback_while_production_is_rolled_out_is_not_erased(tmp_path, monkeypatch, capsys):
+    for name in ("champion", "candidate"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metadata.json").write_text(name, encoding="utf-8")
+
+    def assigned(client):
+        raise canary.CanaryError("Der Router hat zurückgerollt.")
+
+    monkeypatch.setattr(finish, "assigned", assigned)
+    monkeypatch.setattr(finish, "split", lambda *_: pytest.fail("gelöscht"))
+    monkeypatch.setattr(sys, "argv", ["finish", str(tmp_path), "--router", "http://127.0.0.1:1"])
+    assert finish.main() == 1
+    assert "zurückgerollt" in capsys.readouterr().err
+    assert (tmp_path / "champion" / "metadata.json").read_text("utf-8") == "champion"
+
+
+def test_check_that_breaks_off_is_no_agreement(monkeypatch, capsys):
+    def called(name, *_):
+        return subprocess.CompletedProcess([], 3, stdout="[]" if name == "zizmor" else "")
+
+    monkeypatch.setattr(local, "called", called)
+    assert local.lint(["x.yml"]) == 1
+    assert "nicht geprüft: actionlint brach ab" in capsys.readouterr().out
 
 
 def test_broken_yaml_is_a_finding_and_no_crash(tmp_path):

@@ -173,31 +173,31 @@ def start(
     return process.serve(command, f"{url}/health/ready", env=env, workers=workers), url
 
 
-def test_server_limits_bodies_without_announced_length(command):
-    server, url = start(command)
+@pytest.fixture(scope="module", params=SERVERS)
+def running(request):
+    """Jeder Server einmal für die Tests, die ihn nur fragen; gibt seine Adresse."""
+    server, url = start(SERVERS[request.param])
+    yield url
+    server.stop()
+
+
+def test_server_limits_bodies_without_announced_length(running):
     chunks = (b" " * 65_536 for _ in range(2 + MAX_BODY_BYTES // 65_536))
-    try:
-        answer = httpx.post(f"{url}/predict", content=chunks, headers=JSON)
-    finally:
-        server.stop()
+    answer = httpx.post(f"{running}/predict", content=chunks, headers=JSON)
     assert answer.status_code == 413
     assert "256 KiB" in answer.json()["detail"][0]["reason"]
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_the_question_after_one_that_was_too_large_is_answered(command, chunked):
-    server, url = start(command)
+def test_the_question_after_one_that_was_too_large_is_answered(running, chunked):
     # Mehr, als gunicorn hinter der Grenze der Anwendung noch verwirft.
     body = b" " * (2 * MAX_BODY_BYTES)
-    try:
-        with httpx.Client(base_url=url) as client:
-            for _ in range(20):
-                content = iter([body]) if chunked else body
-                answer = client.post("/predict", content=content, headers=JSON)
-                assert answer.status_code == 413
-                assert client.post("/predict", json=EXAMPLE).status_code == 200
-    finally:
-        server.stop()
+    with httpx.Client(base_url=running) as client:
+        for _ in range(20):
+            content = iter([body]) if chunked else body
+            answer = client.post("/predict", content=content, headers=JSON)
+            assert answer.status_code == 413
+            assert client.post("/predict", json=EXAMPLE).status_code == 200
 
 
 def test_a_busy_port_is_one_sentence():

@@ -459,4 +459,4 @@ def test_streamlit_upload_reaches_its_session_only_with_a_cookie(streamlit_pair,
                 answers.append(sent.value.ok)
         page.close()
     print(f"STICKY={sticky}: {answers.count(True)} von {len(answers)} Dateien angekommen")
-    assert answers and all(answers) == (sticky == "yes")
+    assert len(answers) >= 5 and all(answers) == (sticky == "yes")

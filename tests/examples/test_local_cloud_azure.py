@@ -434,8 +434,9 @@ def test_nothing_is_left_after_deleting(azure, endpoint):
     assert refused(azure, "owner", "workspaces.get", "price").status == 404
 
 
-def test_no_container_outlives_the_platform(tmp_path):
+def test_no_container_outlives_the_platform(tmp_path, monkeypatch):
     require_environment("local_cloud")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # was getötet wird, räumt nicht auf
     with Azure(free_port(), tmp_path) as azure:
         azure.register()
         azure.deploy("container")

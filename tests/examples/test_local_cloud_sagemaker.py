@@ -160,6 +160,35 @@ def test_missing_things_are_named(aws, account):
         assert "nirgends" in error.message
 
 
+@pytest.mark.parametrize(
+    ("operation", "extra"),
+    [
+        ("create_endpoint_config", {"AsyncInferenceConfig": {"OutputConfig": {}}}),
+        ("create_endpoint_config", {"ServerlessConfig": {"MemorySizeInMB": 2048}}),
+        ("create_endpoint", {"DeploymentConfig": {"BlueGreenUpdatePolicy": {}}}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_setting_without_effect_is_refused(aws, account, operation, extra):
+    (name,) = extra
+    given = {"EndpointConfigName": "neu"}
+    if operation == "create_endpoint":
+        given |= {"EndpointName": "neu"} | extra
+    elif name == "ServerlessConfig":
+        extra[name]["MaxConcurrency"] = 1
+        given["ProductionVariants"] = [{"VariantName": "a", "ModelName": "price-service"} | extra]
+    else:
+        extra[name]["OutputConfig"] = {"S3OutputPath": "s3://price/out"}
+        given |= {"ProductionVariants": [variant("service")]} | extra
+    if name == "DeploymentConfig":
+        policy = {
+            "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}
+        }
+        extra[name]["BlueGreenUpdatePolicy"] = policy
+    error = refused(aws, "sagemaker", operation, **given)
+    assert error.status == 501 and error.message.endswith(f"mit {name}")
+
+
 def test_same_name_twice_is_refused(aws, account):
     model = aws.call("sagemaker", "describe_model", ModelName="price-service")
     wanted = {name: model[name] for name in ("ModelName", "ExecutionRoleArn", "PrimaryContainer")}
@@ -363,8 +392,10 @@ def test_running_answer_arrives_although_the_endpoint_is_deleted(aws, account):
 
 def wait_for_line(aws: Aws, text: str) -> None:
     """Wartet, bis die letzte Anfrage im Protokoll `text` enthält."""
+    deadline = time.monotonic() + 60
     while text not in aws.service.log(1):
-        pass
+        assert time.monotonic() < deadline, f"Nicht im Protokoll: {text}"
+        time.sleep(0.01)
 
 
 def test_container_that_dies_is_reported(aws, account):

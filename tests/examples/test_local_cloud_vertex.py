@@ -420,7 +420,9 @@ def test_running_answer_arrives_although_the_model_is_undeployed(project, predic
     assert "predictions is missing" in error.message
     asked = project.service.log(100_000).count("aiplatform.endpoints.predict (owner)")
     project.send(ASK, name="slow", instances=["langsam"])
+    deadline = time.monotonic() + 60
     while project.service.log(100_000).count("aiplatform.endpoints.predict (owner)") == asked:
+        assert time.monotonic() < deadline, "Die Frage kam nicht an."
         time.sleep(0.01)
     gone = httpx.post(
         f"{url}:undeployModel", headers=headers, json={"deployedModelId": model["id"]}

@@ -294,12 +294,17 @@ def test_old_days_disappear_and_new_ones_stay(tmp_path):
         (tmp_path / f"{today - timedelta(days=age)}.jsonl").write_text("{}\n")
     (tmp_path / "notes.txt").write_text("bleibt")
     handler = DayFile(tmp_path)
-    handler.turn(today)
-    kept = {today - date.fromisoformat(path.stem) for path in tmp_path.glob("*.jsonl")}
-    assert {age.days for age in kept} == {0, 1, journal.KEPT_DAYS}
-    # Am nächsten Tag fällt der nächste heraus, ohne Neustart.
-    handler.turn(today + timedelta(days=1))
-    assert len(list(tmp_path.glob("*.jsonl"))) == 2
+    handler.setFormatter(JsonFormatter())
+
+    def kept_after_event(day: date) -> set[int]:
+        noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
+        event = {"name": journal.LOGGER, "msg": "request", "levelname": "INFO", "created": noon}
+        handler.handle(logging.makeLogRecord(event))
+        return {(today - date.fromisoformat(path.stem)).days for path in tmp_path.glob("*.jsonl")}
+
+    assert kept_after_event(today) == {0, 1, journal.KEPT_DAYS}
+    # Das erste Ereignis des nächsten Tages löscht den nächsten, ohne Neustart.
+    assert kept_after_event(today + timedelta(days=1)) == {-1, 0, 1}
     assert (tmp_path / "notes.txt").exists()
 
 

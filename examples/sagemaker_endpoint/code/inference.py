@@ -15,7 +15,7 @@ def model_fn(model_dir: str) -> PriceModel:
     return load_model("sklearn", Path(model_dir))
 
 
-def input_fn(body: str, content_type: str) -> tuple[list[Stone], bool]:
+def input_fn(body: str | bytes, content_type: str) -> tuple[list[Stone], bool]:
     """Liest die Frage; was hier scheitert, ist die Schuld des Fragenden."""
     # „; charset=utf-8“ hängen viele Clients an, und Groß und Klein zählt nicht.
     if (content_type or "").partition(";")[0].strip().lower() != "application/json":
