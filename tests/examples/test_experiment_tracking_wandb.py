@@ -212,6 +212,8 @@ def test_programs_fail_in_one_german_line(tmp_path):
     (tmp_path / "wandb" / "offline-run-x").mkdir(parents=True)
     (tmp_path / "wandb" / "offline-run-x" / "run-x.wandb").write_bytes(b"kein Protokoll")
     assert refused("summary", tmp_path).startswith("run-x.wandb ist nicht lesbar")
+    untrained = refused("store", empty, env={"PRICE_MODEL_DIR": str(tmp_path)})
+    assert untrained.endswith("Zuerst ausführen: make model")
     assert not empty.exists() and not (tmp_path / "out").exists()
 
 

@@ -253,6 +253,7 @@ def test_answers_under_load_are_the_right_prices(plain, tmp_path):
         (["http://127.0.0.1:65536"], "keine Adresse"),
         (["https://127.0.0.1:8241"], "keine Adresse"),
         (["http://127.0.0.1:1", "--rate", "-1"], "keine Zahl über null"),
+        (["http://127.0.0.1:1", "--rate", "inf"], "keine Zahl über null"),
         (["http://127.0.0.1:1", "--clients", "0"], "ab eins"),
         (["http://127.0.0.1:1", "--questions", "missing"], "lässt sich nicht lesen"),
         (["http://127.0.0.1:1", "--out", "missing/out"], "Den Ordner für out gibt es nicht."),

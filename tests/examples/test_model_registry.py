@@ -211,6 +211,7 @@ tags = registry.version("2").tags
 client.set_model_version_tag("price", "1", "champion_before", "2")
 print(tags["approval"], tags["withdrawn_by"], tags["withdrawn_because"])
 refusal(registry.rollback, "cora", "noch einmal", "{AT}")
+refusal(registry.approve, "2", "ben", "doch wieder", "{AT}")
 refusal(registry.promote, "2", "champion", "ben", "{AT}", None)
 print(registry.target("champion").version)
 """
@@ -218,6 +219,7 @@ print(registry.target("champion").version)
         "('2', '1')",
         "withdrawn cora zu teuer",
         "Version 2 ist nicht mehr freigegeben.",
+        "Version 2 wurde zurückgezogen; eine neue registrieren.",
         "Version 2 ist nicht freigegeben.",
         "1",
     ]
