@@ -1,7 +1,9 @@
 # Der einzige Einstieg; `make help` erklärt ihn. CI ruft dieselben Ziele auf.
 # Aufrufen statt suchen: hinter einem Namen kann eine leere Weiche von pyenv stecken.
-PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
+ifndef PYTHON
+PYTHON := $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	$$name -c "" 2>/dev/null && echo $$name && break; done)
+endif
 BIN := .venv/bin
 MODEL := examples/price_model/artifacts/metadata.json
 WHEELS := $(patsubst %/serving.txt,%/wheels/.complete,$(wildcard examples/docker_image/serving.txt \
@@ -38,8 +40,11 @@ serve: book ## Das Buch bauen und unter http://127.0.0.1:8000 zeigen (anderer Po
 
 book: .venv/.book node_modules/onnxruntime-web ## Das Buch nach _build/html bauen
 	@# Sphinx merkt sich auch Seiten mit Warnung als fertig; der nächste Aufruf wäre sonst grün.
-	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet || \
-	  { rm -f _build/.doctrees/environment.pickle; exit 1; }
+	@# Die Datei `unfinished` überlebt auch einen Abbruch von Hand.
+	@[ ! -e _build/.doctrees/unfinished ] || rm -f _build/.doctrees/environment.pickle
+	@mkdir -p _build/.doctrees && touch _build/.doctrees/unfinished
+	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+	@rm _build/.doctrees/unfinished
 
 slides: .venv/.book node_modules/reveal.js ## Aus jedem Notebook einen Foliensatz bauen, nach _build/slides
 	@PYTHONPATH=book/_ext $(BIN)/python tools/slides.py
@@ -73,10 +78,12 @@ examples/docker_image/wheels/.complete: examples/docker_image/sklearn.txt \
 		examples/docker_image/wheels.py .venv/.book
 	@$(BIN)/python -m examples.docker_image.wheels && touch $@
 
-examples/compose_stack/registry/wheels/.complete: examples/compose_stack/registry/serving.txt .venv/.book
+examples/compose_stack/registry/wheels/.complete: examples/compose_stack/registry/serving.txt \
+		examples/docker_image/wheels.py .venv/.book
 	@$(BIN)/python -m examples.compose_stack.registry download && touch $@
 
-examples/classroom_hub/wheels/.complete: examples/classroom_hub/image.txt .venv/.book
+examples/classroom_hub/wheels/.complete: examples/classroom_hub/image.txt \
+		examples/docker_image/wheels.py .venv/.book
 	@$(BIN)/python -m examples.classroom_hub.build download && touch $@
 
 # Ohne npm bleibt der Proxy aus; die Tests sagen dann, was fehlt.
@@ -189,13 +196,13 @@ lock: .venv/.book ## Die Locks aus den *.in auflösen; was passt, bleibt (alles 
 	  $(BIN)/uv pip compile $(UPGRADE) --quiet --universal --python-version 3.11.5 --no-header --no-annotate \
 	    -c .venv/constraints.txt -o $$folder/requirements.txt $$folder/requirements.in || exit 1; done
 	@cd examples/docker_image && for name in serving sklearn; do \
-	  $(CURDIR)/$(BIN)/uv pip compile $(UPGRADE) --quiet --python-version 3.11 --python-platform linux \
+	  "$(CURDIR)/$(BIN)/uv" pip compile $(UPGRADE) --quiet --python-version 3.11 --python-platform linux \
 	    --no-header --no-annotate --generate-hashes \
 	    -c ../../requirements.txt -o $$name.txt $$name.in || exit 1; done
-	@cd examples/classroom_hub && $(CURDIR)/$(BIN)/uv pip compile $(UPGRADE) --quiet --python-version 3.11.5 \
+	@cd examples/classroom_hub && "$(CURDIR)/$(BIN)/uv" pip compile $(UPGRADE) --quiet --python-version 3.11.5 \
 	  --python-platform linux --no-header --no-annotate --generate-hashes \
 	  -c ../../requirements.txt -c requirements.txt -o image.txt image.in
-	@cd examples/compose_stack/registry && $(CURDIR)/$(BIN)/uv pip compile $(UPGRADE) --quiet --python-version 3.11 \
+	@cd examples/compose_stack/registry && "$(CURDIR)/$(BIN)/uv" pip compile $(UPGRADE) --quiet --python-version 3.11 \
 	  --python-platform linux --no-header --no-annotate --generate-hashes --override overrides.txt \
 	  -c ../../../requirements.txt -o serving.txt serving.in
 
@@ -206,6 +213,7 @@ clean: ## Alles Erzeugte löschen
 
 # Eine Stufe gilt als eingerichtet, solange ihr Lock nicht jünger ist.
 .venv/.book: requirements-book.txt tools/setup.py
+	@[ -n "$(PYTHON)" ] || { echo "Python fehlt. Abhilfe: sudo apt install python3 python3-venv"; exit 1; }
 	@$(PYTHON) tools/setup.py book && touch $@
 
 .venv/.all: requirements.txt .venv/.book

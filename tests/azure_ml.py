@@ -164,13 +164,16 @@ class Azure:
         keys = self.call("keeper", "online_endpoints.get_keys", name="price")
         return keys[f"{which}_key"]
 
-    def ask(self, content: object, key: str, deployment: str = "") -> httpx.Response:
+    def ask(
+        self, content: object, key: str, deployment: str = "", path: str = "score"
+    ) -> httpx.Response:
         """Stellt dem Endpunkt eine Frage."""
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         headers |= {"azureml-model-deployment": deployment} if deployment else {}
         # json.dumps schreibt auch NaN; httpx verweigerte es schon beim Absenden.
         content = content if isinstance(content, bytes) else json.dumps(content).encode()
-        return self.http.post(f"{self.url}/endpoints/price/score", content=content, headers=headers)
+        url = f"{self.url}/endpoints/price/{path}"
+        return self.http.post(url, content=content, headers=headers)
 
 
 def module(name: str, *arguments: object, environment: str = "python") -> str:

@@ -1,6 +1,7 @@
 """Gemeinsames aller Tests: ein Chromium des Systems, nachgebildete Plattformen."""
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -18,6 +19,15 @@ CHROMIUM = (
 
 # Wer eines davon verlangt, auch mittelbar, bekommt die Markierung `outside`.
 OUTSIDE = {"needs_docker", "needs_kubernetes"}
+# Was im Text jeder Datei mit einem solchen Test steht.
+NAMED = re.compile(r"needs_docker|needs_kubernetes|contract\.OUTSIDE")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Liest für die wenigen Tests mit Docker und Cluster nicht auch alle anderen ein."""
+    if config.option.markexpr != "outside" or not collection_path.is_file():
+        return None
+    return not NAMED.search(collection_path.read_text(encoding="utf-8")) or None
 
 
 @pytest.hookimpl(tryfirst=True)  # gewählt wird danach
@@ -26,6 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if OUTSIDE & set(item.fixturenames):
             item.add_marker("outside")
+        # Sonst liefe er in CI nirgends.
+        if item.get_closest_marker("outside") and not NAMED.search(item.path.read_text("utf-8")):
+            raise pytest.UsageError(f"{item.path} nennt nicht, was sie braucht: {NAMED.pattern}")
 
 
 @pytest.fixture(scope="session")

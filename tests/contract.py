@@ -5,6 +5,7 @@ Eine neue Variante ist ein Eintrag in `VARIANTS`: ein Kontextmanager, der `ask` 
 """
 
 import asyncio
+import functools
 import json
 import os
 import secrets
@@ -28,7 +29,7 @@ import skops.io
 from streamlit.testing.v1 import AppTest
 
 import process
-from aws import AwsError, local_aws
+from aws import Aws, AwsError, local_aws
 from aws import deploy as deploy_to_sagemaker
 from azure_ml import Azure
 from examples.compose_stack import secret as compose_secret
@@ -45,7 +46,7 @@ from examples.price_model.schema import EXAMPLE, FEATURES, MAX_BATCH, InvalidSto
 from examples.service_logging.journal import read as read_log
 from examples.versioning_git_dvc import project as versioned
 from needs import skip_or_fail, tool
-from vertex import PLACE, VertexError, local_vertex
+from vertex import PLACE, Vertex, VertexError, local_vertex
 from vertex import deployed as deploy_to_vertex
 
 Ask = Callable[[object], tuple[list[float], str]]
@@ -180,9 +181,9 @@ def from_onnx_file() -> Iterator[Ask]:
 def from_tracked_run() -> Iterator[Ask]:
     """Das Modell des Falls, in einem Lauf von MLflow abgelegt und daraus geladen."""
     with tempfile.TemporaryDirectory() as folder:
-        store = ["python", "-m", "examples.experiment_tracking_mlflow.store"]
-        process.output([*store, "save", folder])
-        with over_lines([*store, "answer", folder]) as ask:
+        store = "examples.experiment_tracking_mlflow.store"
+        commands = [store, "save", folder], [store, "answer", folder]
+        with over_lines(["python", *one_after_another(*commands)]) as ask:
             yield ask
 
 
@@ -190,19 +191,31 @@ def from_tracked_run() -> Iterator[Ask]:
 def from_offline_run() -> Iterator[Ask]:
     """Das Modell des Falls, in einem Offline-Lauf von W&B abgelegt und daraus geholt."""
     require_environment("experiment_tracking_wandb")
-    python, package = (
-        ["python:experiment_tracking_wandb", "-m"],
-        "examples.experiment_tracking_wandb",
-    )
+    package = "examples.experiment_tracking_wandb"
     with tempfile.TemporaryDirectory() as folder:
-        process.output([*python, f"{package}.store", folder])
-        process.output([*python, f"{package}.fetch", folder, f"{folder}/model"])
+        commands = [f"{package}.store", folder], [f"{package}.fetch", folder, f"{folder}/model"]
+        process.output(["python:experiment_tracking_wandb", *one_after_another(*commands)])
         pipeline = skops.io.load(f"{folder}/model/{skops_store.MODEL}", trusted=skops_store.TRUSTED)
     model = PriceModel(
         lambda stones: pipeline.predict(pd.DataFrame([stone.model_dump() for stone in stones])),
         load_metadata()["model_version"],
     )
     yield checked(model)
+
+
+def one_after_another(*commands: list[str]) -> list[str]:
+    """Argumente für ein Python, das mehrere Module mit ihren Argumenten ausführt."""
+    code = """
+import contextlib, importlib, json, sys
+*before, last = json.loads(sys.argv[1])
+for command in (*before, last):
+    module, *sys.argv[1:] = command
+    # Wer die Ausgabe liest, erwartet nur die des letzten.
+    with contextlib.redirect_stdout(sys.stdout if command is last else sys.stderr):
+        if problem := importlib.import_module(module).main():
+            sys.exit(problem)
+"""
+    return ["-c", code, json.dumps(commands)]
 
 
 @contextmanager
@@ -513,6 +526,7 @@ def from_space() -> Iterator[Ask]:
             yield ask
 
 
+@functools.cache
 def require_environment(slug: str) -> None:
     """Überspringt, wenn die Umgebung eines Kapitels fehlt; in CI ist das ein Fehler."""
     try:
@@ -568,10 +582,21 @@ def from_tensorflow() -> Iterator[Ask]:
 
 
 @contextmanager
+def aws_account() -> Iterator[Aws]:
+    """AWS; das Konto darin entsteht nur einmal, auch wenn zweimal ausgeliefert wird."""
+    require_environment("local_cloud")
+    with local_aws(free_port()) as aws:
+        aws.account = functools.cache(aws.account)
+        yield aws
+
+
+@contextmanager
 def from_sagemaker(kind: str) -> Iterator[Ask]:
     """Ein Endpunkt von SageMaker, gefragt mit InvokeEndpoint; `kind` ist das Archiv."""
-    require_environment("local_cloud")
-    with tempfile.TemporaryDirectory() as folder, local_aws(free_port()) as aws:
+    with tempfile.TemporaryDirectory() as folder, PLATFORMS["sagemaker_endpoint"]() as aws:
+        with suppress(AwsError):  # vor der ersten Variante gibt es noch keinen Endpunkt
+            aws.call("sagemaker", "delete_endpoint", EndpointName="price")
+            aws.call("sagemaker", "delete_endpoint_config", EndpointConfigName="price-1")
         account = deploy_to_sagemaker(aws, kind, Path(folder))
         client = aws.assume(account["roles"]["client"])
         question = {"EndpointName": "price", "ContentType": "application/json"}
@@ -594,11 +619,22 @@ def from_sagemaker(kind: str) -> Iterator[Ask]:
 
 
 @contextmanager
-def from_vertex(kind: str) -> Iterator[Ask]:
-    """Ein Endpunkt der Agent Platform, gefragt mit `predict` des SDK; `kind` ist das Image."""
+def google_project() -> Iterator[Vertex]:
+    """Die Agent Platform; das Projekt legt erst die erste Variante an."""
     require_environment("local_cloud")
     with local_vertex(free_port()) as vertex:
-        deploy_to_vertex(vertex, kind)
+        yield vertex
+
+
+@contextmanager
+def from_vertex(kind: str) -> Iterator[Ask]:
+    """Ein Endpunkt der Agent Platform, gefragt mit `predict` des SDK; `kind` ist das Image."""
+    with PLATFORMS["vertex_ai_endpoint"]() as vertex:
+        if vertex.emails:  # die Konten des Projekts: Es gibt schon einen Endpunkt mit einem Modell
+            vertex.run("Endpoint('price').undeploy_all() and None", "deployer")
+            vertex.deploy(vertex.upload(kind, model_id=f"price-{kind}"))
+        else:
+            deploy_to_vertex(vertex, kind)
         url = f"{vertex.url}/v1/{PLACE}/endpoints/price:predict"
         headers = JSON | {"Authorization": f"Bearer {vertex.token}"}
 
@@ -637,18 +673,27 @@ def envelope_field(field: str, single: bool) -> str:
 
 
 @contextmanager
-def from_azure(deployment: str) -> Iterator[Ask]:
-    """Ein Online-Endpunkt von Azure, gefragt mit seinem Schlüssel; `deployment` steht dahinter."""
+def azure_workspace() -> Iterator[Azure]:
+    """Ein Arbeitsbereich von Azure, in dem Modelle und Umgebung angemeldet sind."""
     require_environment("local_cloud")
     require_environment("azureml_server")
     with tempfile.TemporaryDirectory() as folder, Azure(free_port(), Path(folder)) as azure:
         azure.register()
-        azure.deploy(deployment)
+        yield azure
+
+
+@contextmanager
+def from_azure(deployment: str) -> Iterator[Ask]:
+    """Ein Online-Endpunkt von Azure, gefragt mit seinem Schlüssel; `deployment` steht dahinter."""
+    with PLATFORMS["azure_ml_endpoint"]() as azure:
+        azure.deploy(deployment)  # bekommt allen Verkehr, auch den eines Deployments davor
         key = azure.key()
 
         def ask(payload: object) -> tuple[list[float], str]:
-            # Der eigene Container bestimmt seinen Umschlag selbst.
-            answer = azure.ask(payload if deployment == "container" else {"data": payload}, key)
+            # Der eigene Container bestimmt Pfad und Umschlag selbst.
+            own = deployment == "container"
+            body = payload if own else {"data": payload}
+            answer = azure.ask(body, key, path="predict" if own else "score")
             if answer.status_code == 424:
                 # Der Umschlag von Azure: Den Status des Modells nennt ein Header.
                 problems = [(p["field"], p["reason"]) for p in answer.json()["detail"]]
@@ -659,6 +704,7 @@ def from_azure(deployment: str) -> Iterator[Ask]:
         yield ask
 
 
+@functools.cache
 def bare_model() -> Reference:
     """Das Modell des Falls ohne Umwege: die Pipeline von scikit-learn."""
     pipeline = joblib.load(ARTIFACTS / "price_model.joblib")
@@ -780,10 +826,13 @@ def mlflow_server(folder: Path, port: int | None = None) -> Iterator[str]:
 def from_registry() -> Iterator[Ask]:
     """Der Dienst, der dem Alias champion folgt: das Modell registriert, freigegeben, gesetzt."""
     with tempfile.TemporaryDirectory() as folder, mlflow_server(Path(folder)) as url:
-        step = ["python", "-m", "examples.model_registry.registry", "--tracking-uri", url]
-        process.output([*step, "register", "--by", "anna"])
-        process.output([*step, "approve", "--version", "1", "--by", "ben", "--because", "test"])
-        process.output([*step, "promote", "--version", "1", "--by", "ben"])
+        step = ["examples.model_registry.registry", "--tracking-uri", url]
+        commands = (
+            [*step, "register", "--by", "anna"],
+            [*step, "approve", "--version", "1", "--by", "ben", "--because", "test"],
+            [*step, "promote", "--version", "1", "--by", "ben"],
+        )
+        process.output(["python", *one_after_another(*commands)])
         command = ["python", "-m", "examples.model_registry.service", "--tracking-uri", url]
         with over_http([*command, "--port", "{port}"], timeout=60) as ask:
             yield ask
@@ -805,6 +854,13 @@ CONTAINER = [
     *("--publish", "127.0.0.1:{port}:8000", build.TAG),
 ]
 
+# Kapitel, deren Varianten auf derselben Plattform laufen; wer sie nacheinander fragt, kann hier
+# eine eintragen, die schon läuft.
+PLATFORMS: dict[str, Callable[[], AbstractContextManager]] = {
+    "sagemaker_endpoint": aws_account,
+    "vertex_ai_endpoint": google_project,
+    "azure_ml_endpoint": azure_workspace,
+}
 VARIANTS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
     "price_model": lambda: in_process("onnx"),
     "price_model with scikit-learn": lambda: in_process("sklearn"),

@@ -7,12 +7,15 @@ import sys
 import venv
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from starlette.testclient import TestClient
 
 import classroom
 import setup
 from needs import own_network
+from tools import site_server
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEM = setup.SYSTEMS.get(sys.platform, sys.platform)
@@ -81,10 +84,39 @@ def test_other_python_is_named_before_anything_happens(room):
     assert not (room / ".venv").exists()
 
 
+@pytest.mark.parametrize(
+    ("version", "fits"),
+    [((3, 10, 9), 0), ((3, 11, 4), 0), ((3, 11, 5), 1), ((3, 13, 9), 1), ((3, 14, 0), 0)],
+)
+def test_only_the_locked_pythons_are_accepted(monkeypatch, tmp_path, version, fits):
+    monkeypatch.setattr(setup, "sys", SimpleNamespace(version_info=version, exit=sys.exit))
+    monkeypatch.setattr(setup, "WHEELHOUSE", tmp_path)
+    if fits:
+        setup.check_python()
+    else:
+        with pytest.raises(SystemExit, match=r"passt nicht: gebraucht wird 3\.11\.5 bis 3\.13"):
+            setup.check_python()
+
+
+def test_another_uv_is_replaced_and_the_environment_stays(monkeypatch, tmp_path):
+    called = []
+    monkeypatch.setattr(setup, "BIN", tmp_path)
+    monkeypatch.setattr(setup.venv, "create", lambda *_, **__: called.append("venv"))
+    monkeypatch.setattr(setup, "fill", lambda *_: None)
+    for said in ("uv 0.0.1 (alt)", setup.UV.replace("==", " ")):
+        answer = subprocess.CompletedProcess([], 0, said)
+        monkeypatch.setattr(
+            setup.subprocess, "run", lambda c, answer=answer, **_: called.append(c[1]) or answer
+        )
+        setup.install("book")
+    assert called == ["--version", "-m", "--version"]
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
     """Ein Projekt mit einer Datei in Git und dem, was gebaut wird."""
-    tree = tmp_path / "projekt"
+    # Gemeint ist ein Ordner dieses Namens im Projekt, nicht darüber.
+    tree = tmp_path / "wheels" / "projekt"
     for name in ("notebooks/a.ipynb", *(f"{folder}/datei" for folder in classroom.BUILT)):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text("Inhalt")
@@ -178,3 +210,10 @@ def test_unusable_version_is_one_german_line():
     command = [sys.executable, "tools/classroom.py", "--python", "2.7"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 1 and done.stderr.startswith("Python 2.7 passt nicht")
+
+
+def test_site_forbids_everything_foreign(tmp_path):
+    (tmp_path / "index.html").write_text("x", encoding="utf-8")
+    headers = TestClient(site_server.build_app(tmp_path)).get("/index.html").headers
+    assert "default-src 'self'; " in headers["content-security-policy"]
+    assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-cache")

@@ -3,13 +3,24 @@
 import json
 import math
 from collections.abc import Iterable
+from contextlib import ExitStack, nullcontext
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import contract
-from contract import HTTP_VARIANTS, INVALID, INVALID_BODIES, NOT_FINITE, VALID, VARIANTS, Rejected
+from contract import (
+    HTTP_VARIANTS,
+    INVALID,
+    INVALID_BODIES,
+    NOT_FINITE,
+    PLATFORMS,
+    VALID,
+    VARIANTS,
+    Rejected,
+)
 from examples.price_model.schema import CATEGORIES, FEATURES
 
 TOLERANCE_USD = 0.05
@@ -33,8 +44,26 @@ def variant(request):
 
 
 @pytest.fixture(scope="module")
-def ask(variant):
-    with VARIANTS[variant]() as ask:
+def platform_of():
+    """Startet die Plattform eines Kapitels, wenn es eine hat; sie bleibt bis zum nächsten."""
+    running = {}
+    with ExitStack() as stack:
+
+        def platform(slug: str) -> object:
+            if slug not in running:
+                running.clear()
+                stack.close()
+                running[slug] = stack.enter_context(PLATFORMS.get(slug, nullcontext)())
+            return running[slug]
+
+        yield platform
+
+
+@pytest.fixture(scope="module")
+def ask(variant, platform_of):
+    slug = variant.split()[0]
+    started = nullcontext(platform_of(slug))
+    with mock.patch.dict(PLATFORMS, {slug: lambda: started}), VARIANTS[variant]() as ask:
         yield ask
 
 

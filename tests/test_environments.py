@@ -21,6 +21,8 @@ from tools import run_nbval
 ROOT = Path(__file__).resolve().parent.parent
 SLUG = "tiny_model"
 NOTEBOOK = f"notebooks/{SLUG}.ipynb"
+# Von den Erweiterungen nur die nötigen: Die anderen laden länger, als das hier dauert.
+COMPARING = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin,nbval.plugin"}
 COPIED = [
     "Makefile",
     "pyproject.toml",
@@ -84,13 +86,14 @@ def missing(ready, tmp_path) -> Path:
 
 def run(tree: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
     """Führt ein Programm dieser Umgebung im Baum aus, als liefe es nicht in CI."""
-    dropped = ("PYTEST_", "IPYTHONDIR", "JUPYTER_", "MAKE", "MFLAGS")
+    # Was hier mit Absicht fehlt, gehört nicht in die Liste am Ende von `make test`.
+    dropped = ("PYTEST_", "IPYTHONDIR", "JUPYTER_", "MAKE", "MFLAGS", "SKIPPED_FILE")
     keep = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     keep.pop("CI", None)
     return subprocess.run(
         [sys.executable, *command],
         cwd=tree,
-        env=keep | {"PYTHONUTF8": "1", **variables},
+        env=keep | COMPARING | {"PYTHONUTF8": "1", **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -103,9 +106,16 @@ def test_notebook_ran_in_its_own_kernel(ready):
     assert notebook.cells[0].outputs[0].data["text/plain"] == f"'{SLUG}'"
 
 
-def test_notebook_is_compared_in_its_own_kernel(ready):
+def test_notebook_is_compared_in_its_own_kernel_and_parts_keep_their_reports(ready):
+    def reports() -> list[Path]:
+        return sorted((ready / "_build" / "reports").rglob("*.xml"))
+
     text = (ready / NOTEBOOK).read_text(encoding="utf-8")
-    assert run(ready, "tools/run_nbval.py").returncode == 0
+    assert run(ready, "tools/run_nbval.py", "--only", "inside").returncode == 0
+    kept = reports()
+    assert kept
+    assert run(ready, "tools/run_nbval.py", "--only", "outside").returncode == 0
+    assert reports() == kept
     try:
         (ready / NOTEBOOK).write_text(text.replace(f"'{SLUG}'", "'.venv'"), encoding="utf-8")
         done = run(ready, "tools/run_nbval.py")
@@ -113,17 +123,6 @@ def test_notebook_is_compared_in_its_own_kernel(ready):
         (ready / NOTEBOOK).write_text(text, encoding="utf-8")
     assert done.returncode == 1
     assert f"{NOTEBOOK}::Cell 0" in done.stdout
-
-
-def test_parts_keep_the_reports_of_each_other(ready):
-    def reports() -> list[Path]:
-        return sorted((ready / "_build" / "reports").rglob("*.xml"))
-
-    assert run(ready, "tools/run_nbval.py", "--only", "inside").returncode == 0
-    kept = reports()
-    assert kept
-    assert run(ready, "tools/run_nbval.py", "--only", "outside").returncode == 0
-    assert reports() == kept
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Nur Linux hat Namensräume für Netze.")
@@ -177,6 +176,7 @@ def test_missing_environment_is_named_when_saving(missing):
 
 def test_missing_environment_skips_the_contract_but_not_in_ci(monkeypatch):
     monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv("SKIPPED_FILE", raising=False)
     with pytest.raises(pytest.skip.Exception, match=r"python tools/setup\.py gibt_es_nicht"):
         require_environment("gibt_es_nicht")
     monkeypatch.setenv("CI", "true")
@@ -187,6 +187,7 @@ def test_missing_environment_skips_the_contract_but_not_in_ci(monkeypatch):
 def test_program_that_is_there_but_does_not_answer_is_missing(tmp_path, monkeypatch):
     # Docker ist oft installiert und läuft nur nicht.
     monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv("SKIPPED_FILE", raising=False)
     monkeypatch.setitem(run_nbval.REQUIREMENTS, "docker", (["false"], "Docker starten"))
     path = tmp_path / "tiny.ipynb"
     nbformat.write(new_notebook(metadata={"requires": ["docker"]}), path)
@@ -199,7 +200,7 @@ def test_program_that_is_there_but_does_not_answer_is_missing(tmp_path, monkeypa
 def compared(tmp_path, monkeypatch):
     """Ruft run_nbval.main() auf, ohne ein Notebook auszuführen: (Vergleiche, Ergebnis, Code)."""
 
-    def call(*metadata: dict, green: bool = True) -> tuple[list, dict, int]:
+    def call(*metadata: dict, green: bool = True, arguments: tuple = ()) -> tuple:
         paths, calls, written = [], [], {}
         for number, content in enumerate(metadata):
             paths.append(tmp_path / "notebooks" / f"n{number}.ipynb")
@@ -213,7 +214,7 @@ def compared(tmp_path, monkeypatch):
         monkeypatch.setattr(run_nbval, "compare", compare)
         monkeypatch.setattr(run_nbval.runs, "REPORTS", tmp_path / "reports")
         monkeypatch.setattr(run_nbval.runs, "write", written.update)
-        monkeypatch.setattr(sys, "argv", ["run_nbval.py", *map(str, paths)])
+        monkeypatch.setattr(sys, "argv", ["run_nbval.py", *arguments, *map(str, paths)])
         return calls, written, run_nbval.main()
 
     return call
@@ -223,6 +224,12 @@ def test_what_measures_runs_after_the_others_and_alone(compared):
     calls, _, code = compared({"exclusive": True}, {})
     assert code == 0 and [name for name, _ in calls] == ["n1", "n0"]
     assert ["-n" in options for _, options in calls] == [True, False]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--in-order",)])
+def test_largest_come_first_unless_the_named_order_counts(compared, arguments):
+    ((_, options),), _, _ = compared({}, arguments=arguments)
+    assert ("--no-loadscope-reorder" in options) == bool(arguments)
 
 
 def test_report_of_an_earlier_run_makes_nothing_green(compared, tmp_path):
@@ -260,9 +267,9 @@ def test_only_who_runs_notebooks_waits_for_environments(ready, target, needed):
     keras.mkdir(exist_ok=True)
     (keras / "train.py").touch()
     (keras / "requirements.txt").touch()
-    done = subprocess.run(
-        ["make", "-n", target], cwd=ready, capture_output=True, encoding="utf-8", check=True
-    )
+    # Sonst sucht make für jede Stufe noch einmal nach einem Python.
+    command = ["make", "-n", f"PYTHON={sys.executable}", target]
+    done = subprocess.run(command, cwd=ready, capture_output=True, encoding="utf-8", check=True)
     assert (f"tools/setup.py {SLUG}" in done.stdout) == needed
     assert ("tools/setup.py tensorflow_savedmodel" in done.stdout) == needed
 
@@ -450,8 +457,7 @@ def test_half_an_environment_does_not_stay(tmp_path, monkeypatch, interruption):
         raise interruption(*([1, "uv"] if interruption is not KeyboardInterrupt else []))
 
     setup = load(ROOT / "tools" / "setup.py")
-    (tmp_path / "uv").touch()
-    monkeypatch.setattr(setup, "BIN", tmp_path)
+    monkeypatch.setattr(setup, "uv_version", lambda: setup.UV.partition("==")[2])
     monkeypatch.setattr(setup, "ENVIRONMENTS", tmp_path / "environments")
     monkeypatch.setattr(setup, "fill", fill)
     with pytest.raises(interruption):

@@ -4,6 +4,7 @@ import ast
 import builtins
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -51,9 +52,14 @@ def path(request) -> Path:
     return request.param
 
 
+@cache  # die Tests lesen nur
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
 @pytest.fixture
 def notebook(path):
-    return nbformat.read(path, as_version=4)
+    return read(path)
 
 
 @pytest.fixture
@@ -387,7 +393,7 @@ def test_self_test_explains_every_answer(notebook):
 
 
 def test_right_answers_are_not_given_away():
-    questions = [answers for path in NOTEBOOKS for _, answers in self_test(nbformat.read(path, 4))]
+    questions = [answers for path in NOTEBOOKS for _, answers in self_test(read(path))]
     single = [answers for answers in questions if sum(answer.right for answer in answers) == 1]
     places = Counter([answer.right for answer in answers].index(True) for answers in single)
     longest = sum(max(answers, key=lambda answer: len(answer.text)).right for answers in single)

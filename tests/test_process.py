@@ -1,8 +1,10 @@
 """process.py startet wirklich, meldet Fehler auf Deutsch und hinterlässt nichts."""
 
 import contextlib
+import io
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,9 +16,12 @@ import urllib.request
 import httpx
 import psutil
 import pytest
+from PIL import Image
 
 import process
+from contract import free_port
 from examples.price_model.schema import EXAMPLE
+from needs import skip_or_fail
 
 URL = "http://127.0.0.1:{port}/"
 FILES = ["python", "-m", "http.server", "--bind", "127.0.0.1"]
@@ -24,9 +29,7 @@ FILES = ["python", "-m", "http.server", "--bind", "127.0.0.1"]
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_port()
 
 
 def listening(port: int) -> bool:
@@ -251,6 +254,20 @@ def test_browser_without_a_picture_names_the_address_but_not_in_ci(monkeypatch):
     monkeypatch.setenv("CI", "true")
     with pytest.raises(process.ProcessError, match="kein Bild"):
         process.screenshot("http://127.0.0.1:1", "Nichts")
+
+
+def test_screenshot_shows_the_page(port, tmp_path):
+    if not any(map(shutil.which, process.BROWSERS)):
+        skip_or_fail("Chromium fehlt. Abhilfe: sudo apt install chromium")
+    page = '<body style="margin: 0; background: #0b6e75">'
+    (tmp_path / "index.html").write_text(page, encoding="utf-8")
+    url = URL.format(port=port)
+    service = process.serve([*FILES, "--directory", tmp_path, port], url)
+    shown = process.screenshot(url, "Farbe", 200, 100)
+    service.stop()
+    with Image.open(io.BytesIO(shown.data)) as picture:
+        assert picture.convert("RGB").getpixel((100, 50)) == (11, 110, 117)
+    assert shown.alt == "Farbe"
 
 
 def test_interrupted_start_leaves_no_service(port, monkeypatch):

@@ -71,6 +71,22 @@ def test_one_red_part_is_enough_and_both_run(tmp_path, red):
     assert code == 1 and set(nets) == {"inside", "outside"}, said
 
 
+@pytest.mark.parametrize("said", ["", "# needs_docker"])
+def test_file_must_name_what_it_needs_from_outside(tmp_path, said):
+    """Sonst liest der eine Teil sie nicht ein, und der andere lässt den Test aus."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    outside: draußen\n")
+    (tmp_path / "test_hidden.py").write_text(f"{TESTS}{said}\n", encoding="utf-8")
+    (tmp_path / "test_other.py").write_text("raise AssertionError\n", encoding="utf-8")
+    path = os.pathsep.join(str(ROOT / name) for name in (".", "tests", "notebooks", "tools"))
+    env = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": path, "RED": ""}
+    codes = []
+    for wanted, file in (("outside", "."), ("not outside", "test_hidden.py")):
+        command = [sys.executable, "-m", "pytest", "-p", "conftest", "-q", "-m", wanted, file]
+        codes.append(subprocess.run(command, cwd=tmp_path, env=env).returncode)
+    nothing_read, refused = 5, 4
+    assert codes == ([0, 0] if said else [nothing_read, refused])
+
+
 @pytest.mark.parametrize(("gone", "code"), [("test_inside", 0), ("test_outside", 0), ("test_", 1)])
 def test_one_part_may_be_empty_but_not_both(tmp_path, gone, code):
     done, _, said = run(tmp_path, TESTS.replace(gone, "helper_"))

@@ -26,7 +26,7 @@ RUN_ALL = re.compile("^Run All Cells$")
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
 def pair(request):
     """Ein Notebook mit seinen Lösungen und dasselbe ohne."""
     original = nbformat.read(request.param, as_version=4)
@@ -113,21 +113,16 @@ def test_links_and_pictures_work_in_the_folder(folder):
     assert not missing
 
 
-def test_writing_again_replaces_the_folder(folder, tmp_path):
-    target = tmp_path / "student"
-    shutil.copytree(folder / "notebooks", target / "notebooks")
-    (target / "notebooks" / "old.ipynb").write_text("{}", encoding="utf-8")
-    student(NOTEBOOKS[:1], target)
-    assert [path.name for path in (target / "notebooks").glob("*.ipynb")] == [NOTEBOOKS[0].name]
-
-
-def test_failed_writing_keeps_the_old_folder_and_the_next_works(tmp_path):
+def test_writing_again_replaces_the_folder_and_a_failure_keeps_it(tmp_path):
     root, target, broken = tmp_path / "project", tmp_path / "student", tmp_path / "broken.ipynb"
     for name in COPIED:
         make = Path.mkdir if name in ("book", "examples", "tools", "tests") else Path.touch
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         make(root / name)
+    (target / "notebooks").mkdir(parents=True)
+    (target / "notebooks" / "old.ipynb").write_text("{}", encoding="utf-8")
     student(NOTEBOOKS[:1], target, root)
+    assert [path.name for path in target.glob("notebooks/*.ipynb")] == [NOTEBOOKS[0].name]
     broken.write_text("{", encoding="utf-8")
     with pytest.raises(nbformat.reader.NotJSONError):
         student([broken], target, root)

@@ -242,9 +242,13 @@ def test_lock_becomes_a_valid_bill_of_materials():
 
 
 def test_image_becomes_a_valid_bill_of_materials():
-    content = json.loads(sbom.of_packages("price-api:1.0.0", "fastapi 0.165.0\n", "libc6 2.36-9\n"))
+    lists = ("fastapi 0.165.0\n", "libc6 2.36-9\n", "python 3.11.14\n")
+    content = json.loads(sbom.of_packages("price-api:1.0.0", *lists))
     purls = {component["purl"] for component in content["components"]}
-    assert purls == {"pkg:pypi/fastapi@0.165.0", "pkg:deb/debian/libc6@2.36-9"}
+    assert purls == {
+        *("pkg:pypi/fastapi@0.165.0", "pkg:deb/debian/libc6@2.36-9"),
+        "pkg:generic/python@3.11.14",
+    }
     assert content["metadata"]["component"]["type"] == "container"
 
 

@@ -117,8 +117,8 @@ def test_pages_are_rebuilt_every_week_after_the_newest_versions():
 
 
 @pytest.fixture
-def downloads(monkeypatch):
-    """Ein gh mit drei Läufen; nur der älteste von `main` hat noch sein Ergebnis."""
+def downloads(monkeypatch, tmp_path):
+    """Ein gh mit drei Läufen; nur der älteste von `main` hat noch sein Ergebnis, und mehr."""
     called = []
     listed = [
         {"databaseId": 30, "event": "pull_request"},
@@ -129,15 +129,23 @@ def downloads(monkeypatch):
     def answer(command: list[str], **options: object) -> subprocess.CompletedProcess:
         called.append(command[2:4])
         found = command[2] == "list" or command[3] == "10"
+        if command[2:4] == ["download", "10"]:
+            folder = Path(command[-1])
+            (folder / "html").mkdir()
+            (folder / "html" / "fremd.html").write_text("fremd", encoding="utf-8")
+            (folder / "latest.json").write_text("{}", encoding="utf-8")
         return subprocess.CompletedProcess(command, int(not found), json.dumps(listed))
 
     monkeypatch.setattr(fetch_results.subprocess, "run", answer)
+    monkeypatch.setattr(fetch_results, "BUILD", tmp_path)
     monkeypatch.setenv("GITHUB_RUN_ID", "40")
     return called
 
 
-def test_newest_result_of_a_trusted_run_is_fetched(downloads, capsys):
+def test_newest_result_of_a_trusted_run_is_fetched(downloads, tmp_path, capsys):
     fetch_results.main()
+    # Was sonst in dem Artefakt lag, käme mit `make book` auf die Seite.
+    assert [path.name for path in tmp_path.iterdir()] == ["latest.json"]
     assert [run for command, run in downloads if command == "download"] == ["40", "20", "10"]
     assert capsys.readouterr().out == "Dieser Lauf hat keine Ergebnisse der Notebooks.\n"
 

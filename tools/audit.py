@@ -1,4 +1,4 @@
-"""Alle Locks mit der Datenbank bekannter Lücken abgleichen: `make audit`.
+"""Alle Locks für Python mit der Datenbank bekannter Lücken abgleichen: `make audit`.
 
 Gefragt wird die Datenbank OSV mit `pip-audit`. Was in `tools/audit.yml` steht, ist mit Grund
 und Ablaufdatum ausgenommen; eine abgelaufene oder nicht mehr gebrauchte Ausnahme ist ein Fehler.

@@ -100,7 +100,11 @@ def contents() -> list[Path]:
         paths += sorted((ROOT / folder).rglob("*"))
     # Die Pakete der Images helfen ohne Docker nichts und sind größer als alles andere.
     left_out = {"__pycache__", "wheels"}
-    return [path for path in paths if path.is_file() and not left_out.intersection(path.parts)]
+    return [
+        path
+        for path in paths
+        if path.is_file() and not left_out.intersection(path.relative_to(ROOT).parts)
+    ]
 
 
 def pack(wheelhouse: Path, archive: Path) -> int:

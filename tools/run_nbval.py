@@ -25,7 +25,10 @@ REQUIREMENTS = {
         ["docker", "compose", "ls"],
         "Docker Desktop oder Docker Engine mit Compose starten",
     ),
-    "kubernetes": (["kubectl", "get", "nodes"], "ein Cluster, auf den kubectl zeigt, etwa kind"),
+    "kubernetes": (
+        ["kubectl", "get", "--raw", "/readyz", "--request-timeout=5s"],
+        "ein Cluster, auf den kubectl zeigt, etwa kind",
+    ),
     "haproxy": (["haproxy", "-v"], "sudo apt install haproxy"),
     "prometheus": (["promtool", "--version"], "sudo apt install prometheus"),
     "alertmanager": (["amtool", "--version"], "sudo apt install prometheus-alertmanager"),

@@ -1,7 +1,7 @@
 """Stücklisten im Format CycloneDX schreiben: `make sbom`, nach _build/sbom/.
 
 Je Lock entsteht eine aus dem Lock, je Image eine aus dem, was darin wirklich installiert ist:
-Python-Pakete und Debian-Pakete. Jede wird gegen das Schema geprüft.
+Python, seine Pakete und die von Debian. Jede wird gegen das Schema geprüft.
 """
 
 import argparse
@@ -24,7 +24,14 @@ FOLDER = ROOT / "_build" / "sbom"
 VERSION = SchemaVersion.V1_6
 # Was das Image enthält, sagt es selbst, ohne Netz und ohne Rechte.
 RUN = ["docker", "run", "--rm", "--network", "none", "--entrypoint"]
-PYTHON = "import importlib.metadata as m; [print(d.name, d.version) for d in m.distributions()]"
+# Auch, was die Basis neben der Umgebung mitbringt: pip und oft setuptools.
+PYTHON = (
+    "import importlib.metadata as m, sys, sysconfig; "
+    "base = sysconfig.get_path('purelib', 'posix_prefix', vars={'base': sys.base_prefix}); "
+    "[print(d.name, d.version) for d in m.distributions(path=[*sys.path, base])]"
+)
+# Den Interpreter übersetzt das offizielle Image selbst; Debian kennt ihn nicht.
+INTERPRETER = "import platform; print('python', platform.python_version())"
 DEBIAN = "--showformat=${Package} ${Version}\n"
 
 
@@ -74,11 +81,12 @@ def packages(said: str, kind: str, namespace: str | None = None) -> list[Compone
     return found
 
 
-def of_packages(name: str, python: str, debian: str) -> str:
+def of_packages(name: str, python: str, debian: str, interpreter: str) -> str:
     """Die Stückliste eines Images aus den Listen seiner Pakete."""
     tag, _, version = name.partition(":")
     root = Component(name=tag, version=version, type=ComponentType.CONTAINER, bom_ref=name)
-    bom = Bom(components=[*packages(python, "pypi"), *packages(debian, "deb", "debian")])
+    parts = [*packages(python, "pypi"), *packages(debian, "deb", "debian")]
+    bom = Bom(components=[*parts, *packages(interpreter, "generic")])
     bom.metadata.component = root
     bom.register_dependency(root, bom.components)
     return checked(make_outputter(bom, OutputFormat.JSON, VERSION).output_as_string(), name)
@@ -116,9 +124,10 @@ def main() -> None:
     for image in wanted:
         if image not in absent:
             python = ask(image, "python", "-c", PYTHON)
+            interpreter = ask(image, "python", "-c", INTERPRETER)
             debian = ask(image, "dpkg-query", "--show", DEBIAN)
             name = image.replace("/", "-").replace(":", "-")
-            write(f"image-{name}", of_packages(image, python, debian))
+            write(f"image-{name}", of_packages(image, python, debian, interpreter))
     for image in absent:
         print(f"Ohne Stückliste, nicht gebaut: {image}")
     # In CI gibt es Docker: Dort ist ein fehlendes Image ein Fehler, keine Lücke.

@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 SCRIPTS = "Scripts" if os.name == "nt" else "bin"
+LINKS = os.name != "nt"
 BIN = VENV / SCRIPTS
 ENVIRONMENTS = ROOT / ".environments"
 UV = "uv==0.13.9"
@@ -57,6 +58,15 @@ def check_python() -> None:
         sys.exit("Das Modul venv fehlt. Debian/Ubuntu: sudo apt install python3-venv")
 
 
+def uv_version() -> str:
+    """Gibt die Version von uv in .venv zurück; leer, wenn es dort keines gibt."""
+    try:
+        done = subprocess.run([BIN / "uv", "--version"], capture_output=True, encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    return done.stdout.split()[1]
+
+
 def sources() -> list[str]:
     """Sagt pip und uv, woher die Pakete kommen; ohne Ordner daneben aus dem Netz."""
     folder = WHEELHOUSE / SYSTEMS.get(sys.platform, sys.platform)
@@ -65,9 +75,12 @@ def sources() -> list[str]:
 
 def install(layer: str) -> None:
     """Legt .venv an, falls nötig, und installiert die Stufe samt den vorigen."""
-    if not (BIN / "uv").exists() and not (BIN / "uv.exe").exists():
+    found = uv_version()
+    if not found:
         print("Umgebung .venv anlegen …", flush=True)
-        venv.create(VENV, with_pip=True, clear=True)
+        # Wie python -m venv: Eine Kopie findet unter macOS ihre Bibliothek oft nicht.
+        venv.create(VENV, with_pip=True, clear=True, symlinks=LINKS)
+    if found != UV.partition("==")[2]:
         python = BIN / "python"
         command = [python, "-m", "pip", "install", "--quiet", "--no-input", *sources(), UV]
         subprocess.run(command, check=True)
@@ -93,13 +106,13 @@ def fill(environment: Path, locks: list[Path], what: str, *options: str) -> None
 
 def install_chapter(slug: str) -> None:
     """Richtet die Umgebung eines Kapitels neu ein, samt Kernel, wenn sie einen hat."""
-    if not (BIN / "uv").exists() and not (BIN / "uv.exe").exists():
+    if uv_version() != UV.partition("==")[2]:
         install("book")  # bringt uv mit
     if ENVIRONMENTS.is_symlink() and not ENVIRONMENTS.exists():
         ENVIRONMENTS.unlink()  # eine weitergegebene Fassung ohne Lösungen
     environment = ENVIRONMENTS / slug
     try:
-        venv.create(environment, with_pip=False, clear=True)
+        venv.create(environment, with_pip=False, clear=True, symlinks=LINKS)
         fill(environment, [ROOT / "examples" / slug / "requirements.txt"], f"des Kapitels {slug}")
     except BaseException:
         # Eine halbe Umgebung sähe für die Notebooks aus wie eine ganze.

@@ -24,6 +24,7 @@ COPIED = [
     *("requirements.txt", "requirements-book.txt", "requirements-grading.txt"),
     ".ipython/profile_default/ipython_kernel_config.py",
     *(".dockerignore", ".gitignore", ".github/workflows/check.yml"),
+    *(".ci/kind", ".ci/kubernetes/kind.yaml"),
 ]
 LEFT_OUT = shutil.ignore_patterns(
     *("__pycache__", "node_modules", "wheels", "artifacts.*.new", "artifacts.*.old"),
@@ -127,8 +128,12 @@ def student(notebooks: Iterable[Path], folder: Path, root: Path = ROOT) -> None:
     for path in notebooks:
         made = without_solutions(nbformat.read(path, as_version=4))
         write(made, part / "notebooks" / path.name)
-    shutil.rmtree(folder, ignore_errors=True)
+    old = folder.with_name(f"{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)  # scheitert unter Windows, solange JupyterLab darin offen ist
     part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def course(notebooks: Iterable[Path], folder: Path, config: Path) -> None:
@@ -153,7 +158,10 @@ def main() -> None:
     notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
     match sys.argv[1:]:
         case ["student"]:
-            student(notebooks, STUDENT)
+            try:
+                student(notebooks, STUDENT)
+            except PermissionError:
+                sys.exit("Der Ordner ist noch in Gebrauch. Abhilfe: JupyterLab darin beenden")
             print(f"{len(notebooks)} Notebooks ohne Lösungen: {STUDENT.relative_to(ROOT)}")
             print("Öffnen: make lab FOLDER=_build/student; ohne make hilft das README darin")
         case ["course"]:

@@ -80,13 +80,17 @@ def main() -> int:
     enough = Limits.min_requests
     parser.add_argument("--requests", type=int, default=enough, help="so viele Fragen je Stufe")
     parser.add_argument("--timeout", type=float, default=120, help="Geduld je Stufe in Sekunden")
+    parser.add_argument("--stop", action="store_true", help="nur aus dem Verkehr nehmen")
     options = parser.parse_args()
     if sorted(options.steps) != options.steps or options.requests < 1:
         parser.error("Die Stufen müssen steigen, und je Stufe braucht es mindestens eine Frage.")
     signal.signal(signal.SIGTERM, stop)
     with httpx.Client(base_url=options.router, timeout=10, trust_env=False) as client:
         try:
-            ramp(client, options.steps, options.requests, options.timeout)
+            if options.stop:
+                withdraw(client, "Der Platz wird neu belegt")
+            else:
+                ramp(client, options.steps, options.requests, options.timeout)
         except (CanaryError, httpx.HTTPError, ValueError, KeyError) as error:
             said = error if isinstance(error, CanaryError) else "Der Router antwortet nicht."
             print(f"Canary gescheitert: {said}", file=sys.stderr)
@@ -98,11 +102,16 @@ def main() -> int:
     return 0
 
 
-def give_up(client: httpx.Client) -> None:
+def withdraw(client: httpx.Client, reason: str) -> None:
     """Nimmt den Kandidaten aus dem Verkehr, ohne ein vermerktes Rollback zu überschreiben."""
+    if client.get("/split").raise_for_status().json()["share"]:
+        split(client, 0, reason)
+
+
+def give_up(client: httpx.Client) -> None:
+    """Nach einem Fehler: den Kandidaten aus dem Verkehr nehmen oder sagen, dass es nicht ging."""
     try:
-        if client.get("/split").json()["share"]:
-            split(client, 0, "Canary gescheitert")
+        withdraw(client, "Canary gescheitert")
     except (httpx.HTTPError, ValueError, KeyError):
         print("Der Anteil ließ sich nicht auf 0 setzen.", file=sys.stderr)
 

@@ -7,6 +7,7 @@ Aufruf: python -m examples.ci_cd_pipeline.image release MODELL --report GATE.jso
 import argparse
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -125,9 +126,13 @@ def release(model: Path, report: Path, registry: str, app: str) -> dict:
     version = load_metadata(model)["model_version"]
     tag = f"{registry}/price-api:{version}"
     build(model, tag, app)
-    docker("push", "--quiet", tag)
+    pushed = re.search(r"digest: (sha256:[0-9a-f]{64})", docker("push", tag))
+    found = digest(tag)
+    # Ein Tag lässt sich verschieben, auch zwischen Hochladen und Nachsehen.
+    if not pushed or pushed[1] != found:
+        raise ReleaseError("Der Tag zeigt schon auf ein anderes Image.")
     return {
-        "image": f"{registry}/price-api@{digest(tag)}",
+        "image": f"{registry}/price-api@{found}",
         "tag": tag,
         "model_version": version,
         "model_sha256": sha256(model / "price_model.onnx"),

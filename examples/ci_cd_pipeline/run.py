@@ -61,6 +61,8 @@ def stages(folder: Path, options: argparse.Namespace, app: str) -> dict[str, lis
         ],
         "build": [python("image", "release", candidate, "--report", report, *to)],
         "staging": [
+            # Blieb nach einem roten Lauf ein Anteil stehen, träfe das Neue ungeprüft auf Nutzer.
+            python("canary", "--router", options.router, "--stop"),
             python("deploy", state, "staging", *staging, "--release", release),
             python("smoke", STAGING, "--model", candidate),
         ],

@@ -48,7 +48,7 @@ c.HashAuthenticator.secret_key = passwords.key()
 c.HashAuthenticator.password_length = passwords.LENGTH
 c.Authenticator.allowed_users = set(PEOPLE)
 c.Authenticator.admin_users = {PEOPLE[0]}
-# Nur die Liste gilt: Sonst kommt auch hinein, wer auf einer früheren stand.
+# Anmelden kann sich nur, wer auf dieser Liste steht, nicht, wer auf einer früheren stand.
 c.Authenticator.allow_existing_users = False
 # [/people]
 

@@ -20,9 +20,9 @@ CODE = (
     *("price_model/data.py", "price_model/predict.py", "price_model/schema.py"),
     "price_model/words.py",
 )
-# Gradio bringt der Space in der Version aus dem Kopf des README selbst mit.
-PACKAGES = ("fastapi", "huggingface-hub", "numpy", "onnxruntime", "pandas", "plotnine")
-PACKAGES += ("pydantic", "uvicorn")
+# Gradio bringt der Space in der Version aus dem Kopf des README selbst mit, samt dem Extra mcp.
+# Dieses begrenzt pydantic auf einen älteren Stand als der Lock; deshalb wählt ihn dort pip.
+PACKAGES = ("fastapi", "huggingface-hub", "numpy", "onnxruntime", "pandas", "plotnine", "uvicorn")
 
 
 def space(folder: Path) -> None:

@@ -29,6 +29,8 @@ def fetch_model() -> str:
 def main() -> None:
     """Startet auf der Adresse, die der Space vorgibt."""
     os.environ["PRICE_MODEL_DIR"] = fetch_model()
+    # Ein Space setzt das auf true; dann nähme ein Node-Server beim Import schon Port 7860.
+    os.environ["GRADIO_SSR_MODE"] = "False"
     from examples.gradio_app.app import app  # liest beim Import, wo das Modell liegt
 
     # In den Container muss der Hub hinein, auf den eigenen Rechner niemand.

@@ -58,21 +58,12 @@ SEED = 2026  # dieselbe Folge von Anfragen verteilt sich jedes Mal gleich
 
 
 @dataclass
-class Routes:
-    """Die drei Adressen eines Containers."""
-
-    liveness: str = "/"
-    readiness: str = "/"
-    scoring: str = "/score"
-
-
-@dataclass
 class Running:
     """Ein gestartetes Deployment."""
 
     child: Child
     port: int
-    routes: Routes
+    readiness: str
     timeout: float
     ready: bool = False
 
@@ -210,7 +201,7 @@ class Azure(Resources):
         key, running, problem = path.lower(), None, None
         try:
             running = self._start(properties)
-            url = f"http://127.0.0.1:{running.port}{running.routes.readiness}"
+            url = f"http://127.0.0.1:{running.port}{running.readiness}"
             if not running.child.answers(url, START_SECONDS):
                 raise refusal("crashed")
             running.ready = True
@@ -259,14 +250,14 @@ class Azure(Resources):
         env.pop("PYTHONPATH", None)
         env |= {"AZUREML_MODEL_DIR": str(folder), "PYTHONUNBUFFERED": "1"} | variables
         if environment.get("inferenceConfig"):
-            command, routes = own_container(environment)
+            command, readiness = own_container(environment)
             command, cwd = [*command, str(port)], ROOT
         else:
-            command, routes, cwd = self._server(properties, environment, base)
+            command, readiness, cwd = self._server(properties, environment, base)
             command += ["--model_dir", folder, "--port", str(port)]
             env["AML_APP_ROOT"] = str(cwd)
         limit = duration((properties.get("requestSettings") or {}).get("requestTimeout", "PT5S"))
-        return Running(self.start(command, env, cwd), port, routes, limit)
+        return Running(self.start(command, env, cwd), port, readiness, limit)
 
     def _server(self, properties: dict, environment: dict, base: Path) -> tuple:
         """Der Inferenzserver von Azure mit dem hochgeladenen Code."""
@@ -284,7 +275,7 @@ class Azure(Resources):
             raise refusal("no_script", script=configuration["scoringScript"])
         python = environment_python("azureml_server")
         server = ROOT / "examples" / "azure_ml_endpoint" / "server.py"
-        return [python, server, "--entry_script", script], Routes(), script.parent
+        return [python, server, "--entry_script", script], "/", script.parent
 
     @route("DELETE", DEPLOYMENT)
     def delete_deployment(self, request: Request) -> Response:
@@ -305,9 +296,9 @@ class Azure(Resources):
 
     # --- Fragen
 
-    @route("POST", "/endpoints/{endpoint}/score")
+    @route("POST", "/endpoints/{endpoint}/{path:path}")
     def score(self, request: Request) -> Response:
-        """Fragt ein Deployment: das genannte, oder eines nach dem eingestellten Anteil."""
+        """Fragt ein Deployment unter diesem Pfad: das genannte, oder eines nach Anteil."""
         key, endpoint = self._asked(request)
         wanted = request.headers.get("azureml-model-deployment")
         name = wanted or self._choose(key, endpoint["properties"])
@@ -316,7 +307,7 @@ class Azure(Resources):
             raise refusal("no_deployment", name=name) if name else refusal("no_traffic")
         if not wanted:
             self._mirror(key, endpoint["properties"], request)
-        response = forward(request, running, running.routes.scoring)
+        response = forward(request, running, f"/{request.args['path']}")
         response.headers["azureml-model-deployment"] = name
         return response
 
@@ -391,15 +382,13 @@ def environment_python(slug: str) -> str:
     return str(program)
 
 
-def own_container(environment: dict) -> tuple[list[str], Routes]:
-    """Der Prozess eines eigenen Images und die drei Adressen, die es nennt."""
+def own_container(environment: dict) -> tuple[list[str], str]:
+    """Der Prozess eines eigenen Images und die Adresse, unter der er sich bereit meldet."""
     image = environment.get("image", "").rpartition("/")[2].partition(":")[0]
     if image not in CONTAINERS:
         raise refusal("no_image", image=environment.get("image"))
-    given = environment["inferenceConfig"]
-    kinds = ("liveness", "readiness", "scoring")
-    routes = Routes(*(given[f"{kind}Route"]["path"] for kind in kinds))
-    return [sys.executable, *CONTAINERS[image]], routes
+    readiness = environment["inferenceConfig"]["readinessRoute"]["path"]
+    return [sys.executable, *CONTAINERS[image]], readiness
 
 
 def forward(request: Request, running: Running, route: str) -> Response:
@@ -425,7 +414,7 @@ def forward(request: Request, running: Running, route: str) -> Response:
 def discard(request: Request, running: Running) -> None:
     """Stellt die Frage und wirft weg, was zurückkommt; auch ein Fehler geht niemanden an."""
     with contextlib.suppress(Refusal):
-        forward(request, running, running.routes.scoring)
+        forward(request, running, f"/{request.args['path']}")
 
 
 def main() -> None:

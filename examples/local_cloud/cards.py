@@ -60,6 +60,8 @@ def message(error: ValidationError) -> str:
 
 def main() -> int:
     """Hook `pre-receive`: liest, was gepusht wird, und prüft die neue Karte."""
+    # Git macht sonst unter Windows aus jedem Umbruch zwei Zeilen.
+    sys.stderr.reconfigure(newline="\n")
     for line in sys.stdin:
         _, new, ref = line.split()
         if ref != "refs/heads/main" or not new.strip("0"):

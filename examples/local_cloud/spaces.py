@@ -149,10 +149,12 @@ class Space:
         author, name = self.name.split("/")
         inherited = {key: os.environ[key] for key in INHERITED if key in os.environ}
         return inherited | {
-            **{"HOME": str(folder), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "NO_COLOR": "1"},
+            **{"HOME": str(folder), "USERPROFILE": str(folder)},  # das zweite liest Windows
+            **{"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "NO_COLOR": "1"},
             **{"SYSTEM": "spaces", "SPACE_ID": self.name, "SPACE_HOST": f"{HOST}:{port}"},
             **{"SPACE_AUTHOR_NAME": author, "SPACE_REPO_NAME": name, "SPACE_TITLE": title},
             **{"GRADIO_SERVER_NAME": HOST, "GRADIO_SERVER_PORT": str(port)},
+            **{"GRADIO_SSR_MODE": "true"},  # wie auf dem Hub
             **{"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"},
             **{"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
             # Auf dem Hub unnötig: dort ist die Vorgabe der Hub selbst.

@@ -49,6 +49,7 @@ def environment(folder: Path, month: str = "october") -> dict[str, str]:
         # Die Stufen rechnen mit dem Python, das diese Zeile ausführt.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         **{"GIT_TERMINAL_PROMPT": "0", "DVC_NO_ANALYTICS": "1", "SHELL": "/bin/sh"},
+        "LANGUAGE": "en",  # sonst antwortet Git in der Sprache des Rechners
         # Die Threads von scikit-learn warten sonst in Schleifen aufeinander.
         **{"PYTHONDONTWRITEBYTECODE": "1", "OMP_WAIT_POLICY": "passive"},
     }

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from types import SimpleNamespace
@@ -267,8 +268,10 @@ def test_shadow_does_not_delay_the_answer(build):
     assert [ask(client).json() for _ in range(3)] == [PRICE] * 3
     assert client.get("/split").json()["shadow"]["pending"] == 3
     client.portal.call(arms.gate.set)
+    deadline = time.monotonic() + 60
     while client.get("/split").json()["shadow"]["pending"]:
-        pass
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert [row["treatment_usd"] for row in lines(build)] == [[2600.0]] * 3
 
 
@@ -304,9 +307,11 @@ def test_page_of_a_proxy_becomes_a_reason(build):
 def test_failing_shadow_stops_copying(build):
     client, arms, router = build("shadow", "--min-requests", "10")
     arms.treatment = (500, b"")
+    deadline = time.monotonic() + 60
     for _ in range(40):
         assert ask(client).json() == PRICE
         while router.pending:
+            assert time.monotonic() < deadline
             client.get("/health/live")
     assert client.get("/split").json()["share"] == 0 and arms.asked["treatment"] == 10
 
@@ -426,13 +431,14 @@ def experiment(services, tmp_path):
         ]
         service = process.serve(command, f"{url}/health/ready", timeout=60)
         try:
-            asked = ["python", "-m", "examples.ab_test.traffic", url, "--users", users]
-            counted = json.loads(process.output([*asked, "--log", outcomes]))
+            asked = told("traffic", url, "--users", users, "--log", outcomes)
+            assert asked.returncode == 0, asked.stderr
             state = httpx.get(f"{url}/split").json()
         finally:
             service.stop()
         kind = "shadow" if mode == "shadow" else "ab"
-        return counted, state, told("analyse", kind, log, outcomes, "--salt", "real")
+        analysed = told("analyse", kind, log, outcomes, "--salt", "real")
+        return json.loads(asked.stdout), state, analysed
 
     return run
 
@@ -753,7 +759,9 @@ def test_shadow_gets_only_its_share(build):
     client, arms, router = build("shadow", "--share", "0.25")
     for user in USERS[:100]:
         ask(client, user)
+    deadline = time.monotonic() + 60
     while router.pending:
+        assert time.monotonic() < deadline
         client.get("/health/live")
     wanted = [assign(user, "test", 0.25) for user in USERS[:100]].count(TREATMENT)
     assert arms.asked["control"] == 100 and arms.asked["treatment"] == wanted < 50

@@ -295,33 +295,43 @@ def test_starting_replica_does_not_count_as_work(monkeypatch):
     assert scale_ray.segment("", Path(), 8)["cores"] == 0.1
 
 
-def start(port: int, *options: object, **variables: str) -> process.Service:
-    require_environment("auto_scaling")
-    command = [part.format(port=port) for part in RAY]
-    url = f"http://127.0.0.1:{port}/health/ready"
-    return process.serve([*command, *options], url, timeout=120, env=variables)
+def ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=5).is_success
+    except httpx.TransportError:
+        return False
 
 
 @pytest.fixture(scope="module")
 def ray(tmp_path_factory):
-    """Ein Cluster für alle Prüfungen, mit wartender Arbeit: (Adresse, Port, Spur)."""
+    """Ein Cluster für alle Prüfungen, mit wartender Arbeit: (Adresse, Port, Starter)."""
+    require_environment("auto_scaling")
     port, trace = free_port(), tmp_path_factory.mktemp("ray") / "trace.jsonl"
-    service = start(port, "--trace", trace, PRICE_DELAY_SECONDS="0.2")
-    yield f"http://127.0.0.1:{port}", port, trace
-    service.stop()
+    command = process._command([part.format(port=port) for part in RAY])
+    environment = process._environment({"PRICE_DELAY_SECONDS": "0.2"})
+    # Nicht mit `process.serve`: Dessen Wächter nähme dem des Clusters die Arbeit ab.
+    starter = subprocess.Popen([*command, "--trace", trace], cwd=process.ROOT, env=environment)
+    try:
+        deadline = time.monotonic() + 120
+        while not ready(port):
+            assert starter.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}", port, starter
+    finally:
+        starter.kill()
+        starter.wait()
 
 
-def cluster_of(port: int) -> list[psutil.Process]:
-    """Alle Prozesse des Clusters: die Familie des `raylet` und die seines Starters."""
-    replica, *_ = kill_replica.replicas(port)
-    starter = replica.parent().parent()
-    return [starter, *starter.children(recursive=True)]
+def cluster_of(starter: subprocess.Popen) -> list[psutil.Process]:
+    """Alle Prozesse des Clusters, die von seinem Starter stammen."""
+    found = psutil.Process(starter.pid)
+    return [found, *found.children(recursive=True)]
 
 
 def test_only_loopback_is_open(ray):
     listening = {
         (process.name(), connection.laddr.ip)
-        for process in cluster_of(ray[1])
+        for process in cluster_of(ray[2])
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }
@@ -376,48 +386,6 @@ def test_missing_folder_for_the_trace_is_one_german_line(tmp_path):
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "Ordner" in done.stderr
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL gibt es unter Windows nicht")
-def test_nothing_survives_a_killed_starter():
-    require_environment("auto_scaling")
-    port = free_port()
-    command = process._command([part.format(port=port) for part in RAY])
-    starter = subprocess.Popen(command, cwd=process.ROOT, env=process._environment(None))
-    try:
-        deadline = time.monotonic() + 120
-        while not ready(port):
-            assert starter.poll() is None and time.monotonic() < deadline
-            time.sleep(0.2)
-        folder = folder_of(starter.pid)
-        assert folder.is_dir()
-        family = cluster_of(port)
-        assert len(family) > 5
-    finally:
-        starter.send_signal(signal.SIGKILL)
-        starter.wait()
-    deadline = time.monotonic() + guard.TIMEOUT_SECONDS
-    while any(p.is_running() for p in family) or folder.exists():
-        assert time.monotonic() < deadline, [p for p in family if p.is_running()]
-        time.sleep(0.1)
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", port))
-
-
-def folder_of(starter: int) -> Path:
-    """Liest den Ordner des Clusters aus dem Aufruf des Wächters."""
-    for found in psutil.process_iter(["cmdline"]):
-        command = found.info["cmdline"] or []
-        if command[1:3] == ["-m", "examples.auto_scaling.guard"] and command[-1] == str(starter):
-            return Path(command[3])
-    raise AssertionError("Es läuft kein Wächter.")
-
-
-def ready(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=5).is_success
-    except httpx.TransportError:
-        return False
-
-
 def test_guard_recognises_a_process_by_its_folder(tmp_path):
     (tmp_path / "log").touch()
     # Im Aufruf steht der Ordner nicht, nur in der Liste offener Dateien.
@@ -439,3 +407,30 @@ def test_ray_answers_like_the_bare_service(ray):
     answer = httpx.post(f"{ray[0]}/predict", json=EXAMPLE, timeout=30)
     assert answer.json()["price_usd"] == pytest.approx(2988, abs=1)
     assert re.fullmatch(r"[a-z0-9]+", answer.headers["X-Served-By"])
+
+
+def folder_of(starter: int) -> Path:
+    """Liest den Ordner des Clusters aus dem Aufruf des Wächters."""
+    for found in psutil.process_iter(["cmdline"]):
+        command = found.info["cmdline"] or []
+        if command[1:3] == ["-m", "examples.auto_scaling.guard"] and command[-1] == str(starter):
+            return Path(command[3])
+    raise AssertionError("Es läuft kein Wächter.")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL gibt es unter Windows nicht")
+def test_nothing_survives_a_killed_starter(ray):
+    """Der letzte Test: Danach gibt es den Cluster nicht mehr."""
+    _, port, starter = ray
+    folder = folder_of(starter.pid)
+    assert folder.is_dir()
+    family = cluster_of(starter)
+    assert len(family) > 5
+    starter.send_signal(signal.SIGKILL)
+    starter.wait()
+    deadline = time.monotonic() + guard.TIMEOUT_SECONDS
+    while any(p.is_running() for p in family) or folder.exists():
+        assert time.monotonic() < deadline, [p for p in family if p.is_running()]
+        time.sleep(0.1)
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port))

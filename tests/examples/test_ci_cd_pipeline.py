@@ -595,6 +595,16 @@ def test_rollback_after_the_last_step_stops_before_production():
                 canary.ramp(client, [], 1, 1)
 
 
+def test_share_left_behind_is_taken_back_before_the_slot_changes(silent_router):
+    url, shares = silent_router
+    check = run.stages(Path(), run.read_options(["--router", url]), "x")["staging"][0]
+    assert check[2:] == [f"{MODULE}.canary", "--router", url, "--stop"]
+    for share, sent in ((1, [0]), (0, [])):
+        shares[:] = [share]
+        assert not ran("canary", "--router", url, "--stop")
+        assert shares == [share, *sent]
+
+
 def test_terminated_canary_takes_the_candidate_out(silent_router):
     url, shares = silent_router
     command = [sys.executable, "-m", f"{MODULE}.canary", "--router", url, "--timeout", "60"]

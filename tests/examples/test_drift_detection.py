@@ -15,6 +15,7 @@ from statsmodels.stats.multitest import multipletests
 import process
 from contract import free_port, require_environment
 from examples.drift_detection import (
+    compare,
     constructed,
     detector,
     estimate,
@@ -103,8 +104,8 @@ def test_evidently_agrees(tmp_path, run):
     require_environment("drift_detection")
     run(constructed, tmp_path)
     tables = [tmp_path / "reference.csv", tmp_path / "covariate.csv"]
-    compare = ["python:drift_detection", "-m", f"{MODULE}.compare", *tables]
-    answer = json.loads(process.output(compare))
+    command = ["python:drift_detection", "-m", f"{MODULE}.compare", *tables]
+    answer = json.loads(process.output(command))
     found = answer["measures"]
     assert [row["column"] for row in found] == ["carat", "depth", "table", "x", "y", "z", "price"]
     for row in found:
@@ -115,9 +116,14 @@ def test_evidently_agrees(tmp_path, run):
     assert verdicts["carat"] and not verdicts["depth"]
     assert len(answer["outdated"]) == 6
     assert all("Error" in today and "/" not in today for _, today in answer["outdated"])
-    missing = [*compare[:3], tmp_path / "missing.csv", tables[1]]
-    with pytest.raises(process.ProcessError, match="fehlt oder ist kein CSV"):
-        process.output(missing)
+
+
+def test_tables_with_different_columns_are_named(tmp_path, run):
+    tables = [tmp_path / "carat.csv", tmp_path / "price.csv"]
+    for table in tables:
+        table.write_text(f"{table.stem}\n1\n", encoding="utf-8")
+    message = "Die beiden Tabellen haben verschiedene Spalten.\n"
+    assert run(compare, *tables) == (1, "", message)
 
 
 # --- Die Konstruktionen
@@ -295,6 +301,7 @@ def test_silence_is_no_all_clear(tmp_path, profile):
         (detector, ("watch", "missing.json", "."), "Das Profil missing.json gibt es nicht."),
         (detector, ("watch", process.ROOT / "README.md", "."), "README.md ist kein Profil"),
         (detector, ("watch", process.ROOT / "README.md"), "Hier fehlt der Ordner."),
+        (compare, ("missing.csv", "missing.csv"), "Tabellen fehlt oder ist kein CSV."),
         (constructed, (process.ROOT / "README.md",), "Nach README.md lässt sich nicht schreiben."),
         (traffic, ("http://127.0.0.1:9", "none"), "Der Dienst antwortet nicht: ConnectError"),
         (traffic, ("http://127.0.0.1:9", "covariate", "--stones", 9000), "höchstens"),

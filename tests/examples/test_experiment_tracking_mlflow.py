@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -16,13 +17,45 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "examples.experiment_tracking_mlflow"
 OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 # MLflow warnt beim Import vor Teilen von SQLAlchemy; im eigenen Prozess stört das keine Prüfung.
-PYTHON = ["python", "-W", "ignore", "-c"]
+# Einer für alle Prüfungen, denn der Import kostet Sekunden: je Zeile ein Stück Code.
+WORKER = f"""
+import contextlib, io, json, os, pathlib, sys, traceback
+from unittest import mock
+from {PACKAGE} import search, store, tracking
+from {PACKAGE}.tracking import mlflow
+
+for line in sys.stdin:
+    code, arguments = json.loads(line)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        try:
+            exec(code, {{**globals(), "arguments": arguments}})
+        except Exception:  # der nächste Test braucht den Prozess noch
+            traceback.print_exc(file=said)
+    print(json.dumps(said.getvalue()), flush=True)
+"""
 
 
-def run(code: str, *arguments: object, **env: str) -> str:
-    """Führt Code mit den Modulen des Beispiels in einem eigenen Prozess aus."""
-    start = f"import sys, mlflow\nfrom {PACKAGE} import search, store, tracking\n"
-    return process.output([*PYTHON, start + code, *arguments], env=env)
+@pytest.fixture(scope="module")
+def run():
+    """Führt Code mit den Modulen des Beispiels im Prozess dafür aus; gibt dessen Ausgabe zurück."""
+    worker = subprocess.Popen(
+        process._command(["python", "-W", "ignore", "-c", WORKER]),
+        cwd=process.ROOT,
+        env=process._environment(OFF),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+    def call(code: str, *arguments: object) -> str:
+        worker.stdin.write(json.dumps([code, [str(argument) for argument in arguments]]) + "\n")
+        worker.stdin.flush()
+        said = json.loads(worker.stdout.readline())
+        assert "Traceback" not in said, said
+        return said
+
+    with worker:
+        yield call
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +73,13 @@ def server(tmp_path_factory):
     service.stop()
 
 
-def test_search_records_everything_that_makes_it_repeatable(server):
+def test_search_records_everything_that_makes_it_repeatable(server, run):
     url, folder, found = server
     code = """
-import json
-client = mlflow.MlflowClient(sys.argv[1])
-parent = client.get_run(sys.argv[2])
-query = f"tags.mlflow.parentRunId = '{sys.argv[2]}'"
+url, run_id = arguments
+client = mlflow.MlflowClient(url)
+parent = client.get_run(run_id)
+query = f"tags.mlflow.parentRunId = '{run_id}'"
 children = client.search_runs([parent.info.experiment_id], query, order_by=["metrics.mae_usd"])
 best = children[0]
 steps = [m.step for m in client.get_metric_history(best.info.run_id, "mae_usd")]
@@ -57,7 +90,7 @@ again = search.build_pipeline().set_params(
     model__learning_rate=float(best.data.params["learning_rate"]),
     model__max_iter=int(best.data.params["max_iter"]),
 ).fit(X[:rows], y[:rows])
-saved, version = tracking.load_model(sys.argv[1], sys.argv[2])
+saved, version = tracking.load_model(url, run_id)
 print(json.dumps({
     "status": {run.info.status for run in [parent, *children]} == {"FINISHED"},
     "children": len(children), "best": best.info.run_id == parent.data.tags["best_run"],
@@ -126,10 +159,9 @@ def test_command_line_fails_in_one_german_line(server):
     assert str(error.value) == f"Befehl endete mit 1:\n{reason}"
 
 
-def test_errors_say_what_is_wrong_and_leave_nothing_behind(server, tmp_path):
+def test_errors_say_what_is_wrong_and_leave_nothing_behind(server, run, tmp_path):
     code = """
-import os, pathlib
-url, closed, empty = sys.argv[1:]
+url, closed, empty = arguments
 for action in (
     lambda: tracking.log_parameters({"max_iter": 1, "db_password": "x"}),
     lambda: tracking.load_model(url, "0" * 32),
@@ -141,8 +173,8 @@ for action in (
     except tracking.TrackingError as error:
         print(error)
 assert mlflow.active_run() is None
-os.environ["PATH"] = ""
-print(tracking.provenance("x"))
+with mock.patch.dict(os.environ, PATH=""):
+    print(tracking.provenance("x"))
 """
     closed = f"http://127.0.0.1:{free_port()}"
     listed, missing, down, empty, tags = run(code, server[0], closed, tmp_path).splitlines()
@@ -158,25 +190,28 @@ def test_git_ignores_what_mlflow_leaves_behind():
     assert {"mlflow.db", "mlruns/", "mlartifacts/"} <= set(ignored)
 
 
-def test_both_allow_lists_are_the_same():
+def test_both_allow_lists_are_the_same(run):
     # Beide Kapitel laden dasselbe Modell mit skops; freigegeben ist hier wie dort dasselbe.
     code = (
         "from examples.pickle_model.skops_store import TRUSTED; print(tracking.TRUSTED == TRUSTED)"
     )
-    assert run(code, **OFF) == "True\n"
+    assert run(code) == "True\n"
 
 
-def test_folder_may_be_named_from_here(tmp_path):
+def test_folder_may_be_named_from_here(run, tmp_path):
     # Nur bis zum Anlegen: Danach käme, was schon die Suche mit ihrem Server prüft.
     code = """
-import os, pathlib
-os.chdir(sys.argv[1])
-mlflow.create_experiment = lambda _, place: sys.exit(print(mlflow.get_tracking_uri(), place))
-store.save(None, pathlib.Path("ablage"))
+def create(_, place):
+    print(mlflow.get_tracking_uri(), place)
+    raise InterruptedError
+
+with contextlib.chdir(*arguments), mock.patch.object(mlflow, "create_experiment", create):
+    with contextlib.suppress(InterruptedError):
+        store.save(None, pathlib.Path("ablage"))
 """
     folder = tmp_path / "ablage"
     database = f"sqlite:///{(folder / 'mlflow.db').as_posix()}"
-    assert run(code, tmp_path, **OFF).split() == [database, (folder / "artifacts").as_uri()]
+    assert run(code, tmp_path).split() == [database, (folder / "artifacts").as_uri()]
 
 
 def test_saving_without_a_model_names_the_remedy_and_leaves_nothing(tmp_path):

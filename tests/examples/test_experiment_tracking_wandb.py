@@ -141,11 +141,11 @@ def test_killed_run_keeps_only_what_was_flushed(tmp_path):
 
 
 def test_offline_has_neither_versions_nor_backward_steps(probe):
-    runs = {run["name"]: run for run in ask("summary", probe[0])}
+    _, found, runs, _ = probe
     assert [step for step, _ in runs["backwards"]["curve"]] == [10, 20, 30]
     assert runs["server only"]["artifacts"] == {"notes": ["candidate", "latest"]}
-    found = {"digest": 32, "version": "ArtifactNotLoggedError", "use_artifact": "TypeError"}
-    assert probe[1] == found
+    expected = {"digest": 32, "version": "ArtifactNotLoggedError", "use_artifact": "TypeError"}
+    assert found == expected
 
 
 def test_secret_is_kept_out_only_by_the_list(tmp_path):
@@ -203,22 +203,41 @@ def test_online_without_key_stops_before_training(tmp_path):
     assert not (tmp_path / "runs" / "wandb").exists()
 
 
+# Mehrere Programme nacheinander: W&B zu laden dauert länger als jedes von ihnen.
+CALLS = """
+import importlib, json, sys
+from unittest import mock
+
+codes = set()
+for name, *arguments in json.loads(sys.argv[1]):
+    program = importlib.import_module(f"examples.experiment_tracking_wandb.{name}")
+    with mock.patch.object(sys, "argv", [name, *arguments]):
+        codes.add(program.main())
+sys.exit(max(codes) if all(codes) else 0)
+"""
+
+
 def test_programs_fail_in_one_german_line(tmp_path):
-    empty = tmp_path / "empty"
-    assert refused("summary", empty) == "Unter empty/wandb/ liegt kein Offline-Lauf."
-    lacking = refused("fetch", empty, tmp_path / "out")
+    empty, broken = str(tmp_path / "empty"), tmp_path / "wandb" / "offline-run-x"
+    broken.mkdir(parents=True)
+    (broken / "run-x.wandb").write_bytes(b"kein Protokoll")
+    calls = [["summary", empty], ["fetch", empty, str(tmp_path / "out")]]
+    calls += [["disclose", empty, "best"], ["store", empty], ["summary", str(tmp_path)]]
+    with pytest.raises(process.ProcessError) as error:
+        variables = {"PRICE_MODEL_DIR": str(tmp_path)}
+        process.output([PYTHON, "-c", CALLS, json.dumps(calls)], env=variables)
+    ended, missing, lacking, unknown, untrained, unreadable = str(error.value).splitlines()
+    assert ended == "Befehl endete mit 1:"
+    assert missing == "Unter empty/wandb/ liegt kein Offline-Lauf."
     assert lacking == "In empty/ liegt kein Lauf mit einem Modell."
-    assert refused("disclose", empty, "best") == "Unter empty/ gibt es keinen Lauf best."
-    (tmp_path / "wandb" / "offline-run-x").mkdir(parents=True)
-    (tmp_path / "wandb" / "offline-run-x" / "run-x.wandb").write_bytes(b"kein Protokoll")
-    assert refused("summary", tmp_path).startswith("run-x.wandb ist nicht lesbar")
-    untrained = refused("store", empty, env={"PRICE_MODEL_DIR": str(tmp_path)})
+    assert unknown == "Unter empty/ gibt es keinen Lauf best."
     assert untrained.endswith("Zuerst ausführen: make model")
-    assert not empty.exists() and not (tmp_path / "out").exists()
+    assert unreadable.startswith("run-x.wandb ist nicht lesbar")
+    assert not (tmp_path / "empty").exists() and not (tmp_path / "out").exists()
 
 
-def isolated(*command: object, env: dict | None = None) -> int:
-    """Zählt im eigenen Netz, was hinaus wollte: Verbindungen und Pakete ohne Weg."""
+def isolated(*command: object, env: dict | None = None) -> tuple[int, str]:
+    """Zählt im eigenen Netz, was hinaus wollte: Verbindungen und Pakete; nennt auch die Ausgabe."""
     if sys.platform != "linux":
         skip_or_fail("Netz-Namensräume gibt es nur auf Linux.")
     rights = [] if os.geteuid() == 0 else ["--map-root-user"]
@@ -241,29 +260,34 @@ def isolated(*command: object, env: dict | None = None) -> int:
         for names, values in zip(rows[::2], rows[1::2], strict=True)
         for name, value in zip(names[1:], values[1:], strict=True)
     }
-    return counted["Ip:OutNoRoutes"] + counted["Tcp:ActiveOpens"] + counted["Udp:OutDatagrams"]
+    names = ("Ip:OutNoRoutes", "Tcp:ActiveOpens", "Udp:OutDatagrams")
+    return sum(counted[name] for name in names), done.stderr
 
 
 @pytest.fixture(scope="module")
 def probe(tmp_path_factory, environment):
-    """Zwei kleine Läufe, ohne Netz geschrieben: (Ordner, Antworten ohne Server, Versuche)."""
+    """Zwei kleine Läufe: (Ordner, Antworten ohne Server, Läufe nach Namen, Versuche)."""
     folder = tmp_path_factory.mktemp("probe")
-    module = f"examples.{SLUG}.mistakes"
-    return folder, ask("mistakes", "server_only", folder), isolated(module, "backwards", folder)
+    found = ask("mistakes", "server_only", folder)
+    writing, _ = isolated(f"examples.{SLUG}.mistakes", "backwards", folder)
+    reading, said = isolated(f"examples.{SLUG}.summary", folder)
+    runs = {run["name"]: run for run in json.loads(said)}
+    return folder, found, runs, {"writing": writing, "reading": reading}
 
 
 def test_no_connection_is_even_attempted(probe):
-    folder, _, attempts = probe
-    summary = f"examples.{SLUG}.summary"
-    assert attempts == 0
-    assert isolated(summary, folder) == 0
+    folder, _, _, attempts = probe
+    assert attempts == {"writing": 0, "reading": 0}
     # Die Zählung sieht wirklich etwas: Mit Nutzungsmeldungen will schon der Leser hinaus.
-    assert isolated(summary, folder, env={"WANDB_ERROR_REPORTING": "true"}) > 0
+    reporting = {"WANDB_ERROR_REPORTING": "true"}
+    assert isolated(f"examples.{SLUG}.summary", folder, env=reporting)[0] > 0
 
 
 def test_watch_counts_and_names_who_was_meant(probe):
-    command = ["--port", free_port(), "--", "-m", f"examples.{SLUG}.summary", probe[0]]
-    assert ask("watch", *command) == {"exit": 0, "attempts": 0, "asked": []}
+    log, *_ = probe[0].glob("wandb/offline-run-*/*.wandb")
+    command = ["--port", free_port(), "--", "-m", "wandb", "leet", "inspect", "--json", log]
+    quiet = ask("watch", *command, env={"WANDB_ERROR_REPORTING": "false"})
+    assert quiet == {"exit": 0, "attempts": 0, "asked": []}
     told = ask("watch", *command, env={"WANDB_ERROR_REPORTING": "true"})
     assert told["attempts"] > 0 and told["asked"] == ["api.forge.coreweave.com:443"]
 
@@ -277,19 +301,21 @@ FOREIGN = """
 import base64, hashlib, pathlib, sys
 from examples.experiment_tracking_wandb import fetch, offline, summary
 
-place, path = pathlib.Path(sys.argv[1]), sys.argv[2]
+place, codes = pathlib.Path(sys.argv[1]), set()
 (place / "staged").write_bytes(b"fremd")
 digest = base64.b64encode(hashlib.md5(b"fremd").digest()).decode()
-entry = {"path": path, "local_path": str(place / "staged"), "digest": digest}
-artifact = {"name": offline.MODEL_ARTIFACT, "manifest": {"contents": [entry]}}
 summary.logs = lambda folder: [folder]
-summary.records = lambda log: [{"type": "artifact", "artifact": artifact}]
-sys.exit(offline.as_json(lambda: fetch.fetch(place, place / "model")))
+for path in sys.argv[2:]:
+    entry = {"path": path, "local_path": str(place / "staged"), "digest": digest}
+    artifact = {"name": offline.MODEL_ARTIFACT, "manifest": {"contents": [entry]}}
+    summary.records = lambda log: [{"type": "artifact", "artifact": artifact}]
+    codes.add(offline.as_json(lambda: fetch.fetch(place, place / "model")))
+sys.exit(min(codes))
 """
 
 
-@pytest.mark.parametrize("path", ["../draussen", "a/b"])
-def test_foreign_artifact_does_not_leave_its_target(tmp_path, path):
-    with pytest.raises(process.ProcessError, match="einen Pfad statt eines Dateinamens"):
-        process.output([PYTHON, "-c", FOREIGN, tmp_path, path])
+def test_foreign_artifact_does_not_leave_its_target(tmp_path):
+    with pytest.raises(process.ProcessError) as error:
+        process.output([PYTHON, "-c", FOREIGN, tmp_path, "../draussen", "a/b"])
+    assert str(error.value).count("einen Pfad statt eines Dateinamens") == 2
     assert [item.name for item in tmp_path.iterdir()] == ["staged"]

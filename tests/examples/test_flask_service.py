@@ -209,12 +209,9 @@ def test_a_busy_port_is_one_sentence():
     assert "Traceback" not in str(refused.value)
 
 
-def test_waitress_refuses_to_read_what_is_far_too_large():
-    server, url = start(FLASK)
-    try:
-        answer = httpx.post(f"{url}/predict", content=b" " * 5_000_000, headers=JSON)
-    finally:
-        server.stop()
+@pytest.mark.parametrize("running", ["waitress"], indirect=True)
+def test_waitress_refuses_to_read_what_is_far_too_large(running):
+    answer = httpx.post(f"{running}/predict", content=b" " * 5_000_000, headers=JSON)
     assert answer.status_code == 413
     assert "waitress" in answer.text
 

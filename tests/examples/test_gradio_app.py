@@ -34,11 +34,12 @@ def connect(url: str) -> gradio_client.Client:
 
 
 @pytest.fixture(scope="module")
-def url():
-    port = free_port()
-    service = serve(port)
+def url(tmp_path_factory):
+    port, temporary = free_port(), tmp_path_factory.mktemp("temporary")
+    service = serve(port, TMPDIR=str(temporary))
     yield f"http://127.0.0.1:{port}"
     service.stop()
+    assert not list(temporary.iterdir()), "Der Dienst ließ etwas im Ordner für Vorläufiges liegen"
 
 
 @pytest.fixture(scope="module")
@@ -328,11 +329,6 @@ def test_example_fills_in_all_values_and_calculates(page, url):
     numbers.nth(5).wait_for()
     values = [float(value) for value in numbers.evaluate_all("all => all.map(e => e.value)")]
     assert values == [2.01, 62.1, 57.0, 8.02, 8.06, 4.99]
-
-
-def test_nothing_is_left_in_the_temporary_folder(tmp_path):
-    serve(free_port(), TMPDIR=str(tmp_path)).stop()
-    assert not list(tmp_path.iterdir())
 
 
 def test_import_alone_leaves_nothing_either(tmp_path):

@@ -5,13 +5,15 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
 from huggingface_hub import HfApi, SpaceCard
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import process
 from contract import SPACE, local_hub
@@ -67,8 +69,28 @@ def test_space_names_every_package_it_imports(folder):
     later = {"joblib", "sklearn"}
     foreign = imported - sys.stdlib_module_names - later - {"examples"}
     providers = packages_distributions()
-    needed = {providers[name][0].lower().replace("_", "-") for name in foreign} - {"gradio"}
-    assert needed == set(assemble.PACKAGES)
+    needed = {providers[name][0].lower().replace("_", "-") for name in foreign}
+    # Beides wählt der Hub: Gradio in der Version der Karte und dazu ein passendes pydantic.
+    assert needed - {"gradio", "pydantic"} == set(assemble.PACKAGES)
+
+
+def test_pins_agree_with_what_the_hub_adds_to_gradio():
+    wanted = [Requirement(line) for line in requires("gradio")]
+    extras = {name: str(r.specifier) for r in wanted for name in [r.name] if of_the_hub(r)}
+    assert extras["pydantic"], "Die Extras von Gradio heißen anders"
+    for line in assemble.requirements().splitlines():
+        pin = Requirement(line)
+        (fixed,) = pin.specifier
+        assert SpecifierSet(extras.get(pin.name, "")).contains(fixed.version), line
+
+
+def of_the_hub(requirement: Requirement) -> bool:
+    """Installiert der Hub das mit `gradio[oauth,mcp]`?"""
+    marker = requirement.marker
+    return marker is not None and any(
+        marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""})
+        for extra in ("oauth", "mcp")
+    )
 
 
 def names(node: ast.AST) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 
 import process
 from azure_ml import SUBSCRIPTION, Azure, AzureError, module
-from contract import free_port, require_environment
+from contract import require_environment
 from examples.local_cloud import azure as azure_cloud
 from examples.local_cloud import blobs
 from examples.local_cloud.azure_access import Principal
@@ -68,8 +68,9 @@ def scored(azure: Azure, deployment: str) -> int:
 
 def settled(azure: Azure, deployment: str) -> int:
     """Zählt wie `scored`, sobald eine Sekunde lang keine Antwort mehr folgt."""
-    count = -1
+    count, deadline = -1, time.monotonic() + 60
     while (now := scored(azure, deployment)) != count:
+        assert time.monotonic() < deadline, f"Es kommen immer noch Antworten: {now}"
         count = now
         time.sleep(1)
     return count
@@ -127,8 +128,7 @@ app = azure.Azure(pathlib.Path(sys.argv[1]))
 app._asset = lambda path: {"properties": json.loads(path.partition("=")[2])}
 app._blobs = mock.Mock()
 app.start = lambda command, env, cwd: print(json.dumps(env))
-routes = {f"{kind}Route": {"path": "/"} for kind in ("liveness", "readiness", "scoring")}
-made = {"image": "r/price-api:1", "inferenceConfig": routes}
+made = {"image": "r/price-api:1", "inferenceConfig": {"readinessRoute": {"path": "/"}}}
 model = {"modelUri": "store/paths/x"}
 environment = f"a/b/c={json.dumps(made)}"
 app._start({"model": f"m/versions/1={json.dumps(model)}", "environmentId": environment})
@@ -199,14 +199,17 @@ def test_older_operation_does_not_replace_the_newer(endpoint, tmp_path):
         body = {"properties": green["properties"] | change, "sku": green.get("sku")}
         answer = raw(endpoint, "PUT", f"{place}/race", json=body)
         begun.append(answer.headers["Azure-AsyncOperation"].removeprefix(endpoint.url))
+    deadline = time.monotonic() + 60
     for path in begun:
         while (found := raw(endpoint, "GET", path).json())["status"] == "InProgress":
+            assert time.monotonic() < deadline
             time.sleep(0.2)
         ended.append(found)
     assert [operation["status"] for operation in ended] == ["Failed", "Succeeded"]
     assert ended[0]["error"]["code"] == "OperationCanceled"
     raw(endpoint, "DELETE", f"{place}/race")
     while raw(endpoint, "GET", f"{place}/race").status_code != 404:
+        assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
@@ -230,7 +233,7 @@ def test_answer_names_the_deployment(endpoint):
     answer = endpoint.ask(QUESTION, endpoint.key())
     assert answer.headers["azureml-model-deployment"] == "green"
     assert answer.json() == {"price_usd": 2987.87, "model_version": "1.0.0"}
-    own = endpoint.ask(EXAMPLE, endpoint.key(), "container")
+    own = endpoint.ask(EXAMPLE, endpoint.key(), "container", "predict")
     assert own.headers["azureml-model-deployment"] == "container"
     assert own.json() == answer.json()
 
@@ -300,12 +303,12 @@ def test_mirrored_answers_are_computed_and_thrown_away(endpoint):
     endpoint.traffic({"container": 100}, {"green": 50})
     before = scored(endpoint, "green")
     for _ in range(40):
-        answer = endpoint.ask(EXAMPLE | {"x": 5.8}, key)
+        answer = endpoint.ask(EXAMPLE | {"x": 5.8}, key, path="predict")
         assert answer.headers["azureml-model-deployment"] == "container"
-    # Der Umschlag passt nur dem Container: `green` lehnt ab, und niemand merkt es.
+    # Den Pfad kennt nur der Container: `green` antwortet mit 404, und niemand merkt es.
     assert answer.status_code == 200 and scored(endpoint, "green") == before
     for _ in range(40):
-        assert endpoint.ask(QUESTION, key).status_code == 424  # der Container kennt kein `data`
+        assert endpoint.ask(QUESTION, key).status_code == 424  # der Container kennt kein /score
     count = settled(endpoint, "green")
     assert before + 8 <= count < before + 40  # erwartet 20 von 40
     # Wer ein Deployment nennt, wird nicht gespiegelt.
@@ -411,13 +414,16 @@ def test_running_answer_arrives_although_the_endpoint_is_deleted(endpoint, tmp_p
     key, answers = endpoint.key(), []
     # Stirbt der Prozess an einer Frage, sagt es der Endpunkt; der Server startet einen neuen.
     assert endpoint.ask(b"die", key, "patient").status_code == 503
+    deadline = time.monotonic() + 60
     while endpoint.ask(b"0", key, "patient").status_code != 200:
-        pass
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     asking = threading.Thread(target=lambda: answers.append(endpoint.ask(b"2", key, "patient")))
     asking.start()
     log = {"name": "patient", "endpoint_name": "price", "lines": 100}
     while "asked: 2" not in endpoint.call("deployer", "online_deployments.get_logs", **log):
-        pass
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     endpoint.call("deployer", "online_endpoints.begin_delete", name="price")
     asking.join()
     assert answers[0].status_code == 200 and answers[0].json() == "fertig"
@@ -432,23 +438,6 @@ def test_nothing_is_left_after_deleting(azure, endpoint):
     azure.call("owner", "workspaces.begin_delete", **remove)
     assert raw(azure, "GET", f"{GROUP}/resources").json() == {"value": []}
     assert refused(azure, "owner", "workspaces.get", "price").status == 404
-
-
-def test_no_container_outlives_the_platform(tmp_path, monkeypatch):
-    require_environment("local_cloud")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # was getötet wird, räumt nicht auf
-    with Azure(free_port(), tmp_path) as azure:
-        azure.register()
-        azure.deploy("container")
-        family = psutil.Process(azure.service._guard.pid).children(recursive=True)
-        containers = [p for p in family if "examples.fastapi_service.app:app" in p.cmdline()]
-        assert containers
-        (platform,) = [
-            p for p in family if p.cmdline()[1:3] == ["-m", "examples.local_cloud.azure"]
-        ]
-        platform.kill()
-        _, alive = psutil.wait_procs(family, timeout=30)
-        assert not alive
 
 
 @pytest.mark.parametrize(
@@ -551,3 +540,27 @@ def test_nothing_is_created_while_the_endpoint_is_looked_up(group):
     with pytest.raises(Refusal) as refused:
         group._asked(asking("/score", endpoint="fehlt"))
     assert refused.value.status == 404
+
+
+def test_no_container_outlives_the_platform(azure, tmp_path, monkeypatch):
+    """Der letzte Test: Danach gibt es die Plattform nicht mehr."""
+    # Der gelöschte Workspace kommt nicht wieder: eine neue Plattform am selben Ort.
+    azure.service.stop()
+    monkeypatch.setenv("SSL_CERT_FILE", azure.access["client"]["SSL_CERT_FILE"])
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # was getötet wird, räumt nicht auf
+    port = azure.url.rpartition(":")[2]
+    azure.service = process.serve(
+        ["python:local_cloud", "-m", "examples.local_cloud.azure", "--port", port],
+        f"{azure.url}/health/ready",
+        timeout=60,
+        env=azure.access["server"],
+    )
+    azure.register()
+    azure.deploy("container")
+    family = psutil.Process(azure.service._guard.pid).children(recursive=True)
+    containers = [p for p in family if "examples.fastapi_service.app:app" in p.cmdline()]
+    assert containers
+    (platform,) = [p for p in family if p.cmdline()[1:3] == ["-m", "examples.local_cloud.azure"]]
+    platform.kill()
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert not alive

@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 import process
-from aws import Aws, AwsError, deploy, encoded, local_aws, settled, variant
-from contract import free_port, require_environment
+from aws import Aws, AwsError, deploy, encoded, settled, variant
+from contract import require_environment
 from examples.price_model.schema import EXAMPLE
 
 QUESTION = {"EndpointName": "price", "ContentType": "application/json"}
@@ -243,29 +243,26 @@ import json, sys
 from moto.iam.models import iam_backends
 from examples.local_cloud import aws_access
 
-trust = {"Effect": "Allow", "Principal": json.loads(sys.argv[1]), "Action": "sts:AssumeRole"}
 backend = iam_backends[aws_access.ACCOUNT]["aws"]
-role = backend.create_role("a", json.dumps({"Statement": trust}), "/", None, "", {}, "3600")
 policy = {"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}
-document = {"Version": "2012-10-17", "Statement": policy}
-backend.put_role_policy("a", "p", json.dumps(document))
-print(aws_access.role_allows(role.arn, "ecr:BatchGetImage", "x"))
+document = json.dumps({"Version": "2012-10-17", "Statement": policy})
+for number, principal in enumerate(json.loads(sys.argv[1])):
+    trust = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
+    name, trusted = f"role-{number}", json.dumps({"Statement": trust})
+    role = backend.create_role(name, trusted, "/", None, "", {}, "3600")
+    backend.put_role_policy(name, "p", document)
+    print(aws_access.role_allows(role.arn, "ecr:BatchGetImage", "x"))
 """
 
 
-@pytest.mark.parametrize(
-    ("principal", "allowed"),
-    [
-        ({"Service": "sagemaker.amazonaws.com"}, "True"),
-        # Dasselbe Recht nützt nichts, wenn die Rolle SageMaker nicht vertraut.
-        ({"Service": "lambda.amazonaws.com"}, "False"),
-        ({"AWS": "arn:aws:iam::123456789012:root"}, "False"),
-    ],
-)
-def test_right_of_a_role_counts_only_for_whom_it_trusts(principal, allowed):
+def test_right_of_a_role_counts_only_for_whom_it_trusts():
     require_environment("local_cloud")
-    command = ["python:local_cloud", "-W", "ignore", "-c", ALLOWED, json.dumps(principal)]
-    assert process.output(command).strip() == allowed
+    trusted = {"Service": "sagemaker.amazonaws.com"}
+    # Dasselbe Recht nützt nichts, wenn die Rolle SageMaker nicht vertraut.
+    others = [{"Service": "lambda.amazonaws.com"}, {"AWS": "arn:aws:iam::123456789012:root"}]
+    principals = json.dumps([trusted, *others])
+    said = process.output(["python:local_cloud", "-W", "ignore", "-c", ALLOWED, principals])
+    assert said.split() == ["True", "False", "False"]
 
 
 NARROWER = """
@@ -515,21 +512,23 @@ def test_condition_nobody_knows_allows_nothing(aws, account, client):
         aws.call("iam", "delete_role_policy", **policy)
 
 
-def test_no_container_outlives_the_platform(tmp_path):
-    require_environment("local_cloud")
-    with local_aws(free_port()) as aws:
-        deploy(aws, "service", tmp_path)
-        family = psutil.Process(aws.service._guard.pid).children(recursive=True)
-        containers = [p for p in family if "examples.sagemaker_endpoint.container" in p.cmdline()]
-        assert containers
-        aws.service.stop()
-        _, alive = psutil.wait_procs(family, timeout=20)
-        assert not alive
-
-
 def test_key_of_the_account_is_required():
     require_environment("local_cloud")
     command = ["python:local_cloud", "-m", "examples.local_cloud.sagemaker", "--port", "0"]
     with pytest.raises(process.ProcessError, match="Es fehlt 'AWS_ACCESS_KEY_ID'") as error:
         process.output(command)
     assert "Traceback" not in str(error.value)
+
+
+def test_no_container_outlives_the_platform(aws, account):
+    """Der letzte Test: Danach gibt es die Plattform nicht mehr."""
+    family = psutil.Process(aws.service._guard.pid).children(recursive=True)
+    containers = [p for p in family if "examples.sagemaker_endpoint.container" in p.cmdline()]
+    assert containers
+    (platform,) = [
+        p for p in family if p.cmdline()[1:3] == ["-m", "examples.local_cloud.sagemaker"]
+    ]
+    # Nicht `service.stop`: Dessen Wächter beendete auch, was der Plattform entgeht.
+    platform.terminate()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive

@@ -362,8 +362,9 @@ def test_plan_of_a_slow_deployment_names_only_what_is_there(project):
     plan = {"deployedModel": {"model": f"{PLACE}/models/price@1"}, "trafficSplit": split}
     begun = httpx.post(f"{url}:deployModel", headers=headers, json=plan).json()["name"]
     httpx.post(f"{url}:undeployModel", headers=headers, json={"deployedModelId": old["id"]})
-    ended = {"done": False}
+    ended, deadline = {"done": False}, time.monotonic() + 60
     while not ended["done"]:
+        assert time.monotonic() < deadline
         ended = httpx.get(f"{project.url}/v1/{begun}", headers=headers, timeout=30).json()
     assert "error" in ended
     project.run("Endpoint('late').delete(force=True)")

@@ -293,6 +293,8 @@ def test_missing_model_is_one_german_message(monkeypatch):
 def url():
     port = free_port()
     command = ["python", "-m", "streamlit", "run", SCRIPT, "--server.port", port]
+    # Der letzte Test fragt ohne Browser; sonst ändert diese Angabe nichts.
+    command += ["--server.enableAgentApi", "true"]
     service = process.serve(command, f"http://127.0.0.1:{port}/_stcore/health")
     yield f"http://127.0.0.1:{port}"
     service.stop()
@@ -512,13 +514,9 @@ def test_visitor_sees_no_traceback(browser, tmp_path):
     assert "INVALID_PROTOBUF" in service.log(200)
 
 
-def test_many_visitors_at_once_get_their_own_price(price_of):
+def test_many_visitors_at_once_get_their_own_price(url, price_of):
     """Über die Agent-API des Servers, je Sitzung ein anderes Gewicht."""
-    port = free_port()
-    command = ["python", "-m", "streamlit", "run", SCRIPT, "--server.port", port]
-    command += ["--server.enableAgentApi", "true"]
-    service = process.serve(command, f"http://127.0.0.1:{port}/_stcore/health")
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+    client = httpx.Client(base_url=url, timeout=60)
 
     def visitor(carat: float) -> bool:
         session = client.post("/_stcore/agent/interact", json={}).json()["session_id"]
@@ -530,5 +528,4 @@ def test_many_visitors_at_once_get_their_own_price(price_of):
     with ThreadPoolExecutor(8) as pool:
         right = list(pool.map(visitor, [n / 10 for n in range(3, 11)]))
     client.close()
-    service.stop()
     assert all(right)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 
@@ -18,11 +19,47 @@ SLUG = "tensorflow_savedmodel"
 PYTHON = f"python:{SLUG}"
 ARTIFACTS = process.ROOT / "examples" / SLUG / "artifacts"
 SMALL = ["--units", "4", "--epochs", "1"]
+# Lädt alle Ordner nacheinander: TensorFlow braucht zum Starten länger als zum Laden.
 LOAD = f"""
-import sys
+import json, sys
 from pathlib import Path
 from examples.{SLUG}.server import load_model
-print(load_model(Path(sys.argv[1])).version)
+
+def answer(folder):
+    try:
+        return load_model(Path(folder)).version
+    except Exception as error:
+        return f"{{type(error).__name__}}: {{error}}"
+
+print(json.dumps([answer(folder) for folder in sys.argv[1:]]))
+"""
+# Trainiert viermal, zuerst ungestört; danach fällt jedes Mal etwas anderes aus.
+TRAIN = f"""
+import contextlib, io, json, sys
+from pathlib import Path
+from unittest import mock
+from examples.{SLUG} import train
+
+def no_folder(*_):
+    open("/gibt/es/nicht")
+
+def no_permission(path, to, rename=Path.rename):
+    if path.name.endswith(".new"):
+        raise PermissionError(13, "Permission denied")
+    return rename(path, to)
+
+parent, *small = sys.argv[1:]
+said = {{}}
+for name, failure in {{
+    "again": contextlib.nullcontext(),
+    "difference": mock.patch.object(train, "MAX_DIFFERENCE_USD", -1),
+    "export": mock.patch.object(train, "export_savedmodel", no_folder),
+    "rename": mock.patch.object(Path, "rename", no_permission),
+}}.items():
+    sys.argv = ["train", "--folder", str(Path(parent, name, "artifacts")), *small]
+    with failure, contextlib.redirect_stderr(io.StringIO()) as stderr:
+        said[name] = train.main(), stderr.getvalue()
+print(json.dumps(said))
 """
 MAX_BYTES = 300_000  # so groß darf ein SavedModel im Museum höchstens sein
 
@@ -45,10 +82,24 @@ def small(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def url():
-    port = free_port()
+def trainings(small, tmp_path_factory):
+    """Vier Trainings in einem Prozess: (Ordner darüber, Exitcode und Fehlerausgabe je Name)."""
+    parent = tmp_path_factory.mktemp("trainings")
+    for name in ("difference", "export", "rename"):
+        shutil.copytree(small, parent / name / small.name)
+    said = process.output([PYTHON, "-c", TRAIN, parent, *SMALL], timeout=300)
+    return parent, json.loads(said.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    """Ein Server, vor dem zwei Versionen liegen; nach dem Alphabet käme „9“ zuletzt."""
+    folder, port = tmp_path_factory.mktemp("versions"), free_port()
+    for version in ("9", "10"):
+        shutil.copytree(ARTIFACTS / "price" / "1", folder / version)
     url = f"http://127.0.0.1:{port}/v1/models/price"
-    service = process.serve(module("server", "--rest_api_port", port), url, timeout=60)
+    command = module("server", "--rest_api_port", port, "--model_base_path", folder)
+    service = process.serve(command, url, timeout=60)
     yield url
     service.stop()
 
@@ -61,9 +112,10 @@ def content(folder) -> dict[str, str]:
     }
 
 
-def test_training_twice_gives_the_same_model(small, tmp_path):
-    process.output(module("train", "--folder", tmp_path / "again", *SMALL))
-    first, second = content(small), content(tmp_path / "again")
+def test_training_twice_gives_the_same_model(small, trainings):
+    parent, said = trainings
+    assert said["again"][0] == 0
+    first, second = content(small), content(parent / "again" / small.name)
     assert set(first) == set(second)
     # Nur diese Datei enthält alle Zahlen und sonst nichts; die anderen nummerieren ihre Teile neu.
     assert first["price_model.tflite"] == second["price_model.tflite"]
@@ -82,34 +134,20 @@ def test_model_of_the_chapter_is_nearly_as_good_as_that_of_the_case():
 
 
 @pytest.mark.parametrize(
-    ("sabotage", "reason"),
+    ("failure", "reason"),
     [
-        ("train.MAX_DIFFERENCE_USD = -1", "Es wurde nichts gespeichert"),
-        ("train.export_savedmodel = lambda *_: open('/gibt/es/nicht')", "No such file"),
-        (
-            "real = train.Path.rename\n"
-            "def fail(path, to):\n"
-            "    if path.name.endswith('.new'): raise PermissionError(13, 'Permission denied')\n"
-            "    return real(path, to)\n"
-            "train.Path.rename = fail",
-            "Permission denied",
-        ),
+        ("difference", "Es wurde nichts gespeichert"),
+        ("export", "No such file"),
+        ("rename", "Permission denied"),
     ],
 )
-def test_failed_saving_is_one_line_and_keeps_the_old_model(small, sabotage, reason):
-    before = content(small)
-    script = f"""
-import sys
-from examples.tensorflow_savedmodel import train
-{sabotage}
-sys.argv = ["train", "--folder", {str(small)!r}, "--units", "4", "--epochs", "1"]
-sys.exit(train.main())
-"""
-    with pytest.raises(process.ProcessError, match=rf"Training abgebrochen: .*{reason}") as error:
-        process.output([PYTHON, "-c", script])
-    assert "Traceback" not in str(error.value)
-    assert content(small) == before
-    assert [path.name for path in small.parent.iterdir()] == [small.name]
+def test_failed_saving_is_one_line_and_keeps_the_old_model(small, trainings, failure, reason):
+    parent, said = trainings
+    code, stderr = said[failure]
+    assert code == 1
+    assert re.fullmatch(rf"Training abgebrochen: .*{reason}.*\n", stderr)
+    assert content(parent / failure / small.name) == content(small)
+    assert [path.name for path in (parent / failure).iterdir()] == [small.name]
 
 
 def test_server_needs_no_keras_and_says_nothing_on_stderr():
@@ -134,9 +172,9 @@ print([name for name, module in sys.modules.items() if name.startswith("keras") 
 
 def test_status_and_metadata_are_those_of_tensorflow_serving(url):
     status = httpx.get(url).json()["model_version_status"]
-    assert [(version["version"], version["state"]) for version in status] == [("1", "AVAILABLE")]
+    assert [(version["version"], version["state"]) for version in status] == [("10", "AVAILABLE")]
     metadata = httpx.get(f"{url}/metadata").json()
-    assert metadata["model_spec"] == {"name": "price", "signature_name": "", "version": "1"}
+    assert metadata["model_spec"] == {"name": "price", "signature_name": "", "version": "10"}
     signature = metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]
     assert set(signature["inputs"]) == set(EXAMPLE)
     assert set(signature["outputs"]) == {"price_usd", "model_version"}
@@ -195,17 +233,8 @@ def test_crash_is_answered_in_the_same_form():
     assert answer.headers["Connection"] == "close"
 
 
-def test_highest_version_is_served(small, tmp_path):
-    for version in ("9", "10"):
-        shutil.copytree(small / "price" / "1", tmp_path / version)
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/v1/models/price"
-    command = module("server", "--rest_api_port", port, "--model_base_path", tmp_path)
-    service = process.serve(command, url, timeout=60)
-    try:
-        assert httpx.get(url).json()["model_version_status"][0]["version"] == "10"
-    finally:
-        service.stop()
+def test_highest_version_is_served(url):
+    assert httpx.get(url).json()["model_version_status"][0]["version"] == "10"
 
 
 def test_server_without_model_names_the_command(tmp_path):
@@ -214,53 +243,77 @@ def test_server_without_model_names_the_command(tmp_path):
     assert "Traceback" not in str(error.value)
 
 
-def test_half_copied_version_is_not_served(tmp_path):
-    shutil.copytree(ARTIFACTS / "price" / "1", tmp_path / "1")
-    (tmp_path / "2" / "variables").mkdir(parents=True)
-    (tmp_path / "kopie").mkdir()
-    shutil.copy(ARTIFACTS / "price" / "1" / "saved_model.pb", tmp_path / "kopie")
-    assert process.output([PYTHON, "-c", LOAD, tmp_path]).strip() == "1"
+def half_copied(version):
+    """Daneben liegen ein Ordner ohne Graph und einer, der keine Version ist."""
+    (version.parent / "4" / "variables").mkdir(parents=True)
+    (version.parent / "kopie").mkdir()
+    shutil.copy(version / "saved_model.pb", version.parent / "kopie")
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda version: shutil.rmtree(version / "variables"),
-        lambda version: (version / "saved_model.pb").write_bytes(b""),
-        lambda version: (version / "saved_model.pb").write_bytes(b"kein Modell"),
-        lambda version: next((version / "variables").glob("*.data*")).write_bytes(b"zu kurz"),
-    ],
-    ids=["ohne Variablen", "leer", "kein Modell", "abgeschnitten"],
+def cut_off(version):
+    next((version / "variables").glob("*.data*")).write_bytes(b"zu kurz")
+
+
+def renamed(version, old, new):
+    """Derselbe Name mit gleich vielen Zeichen: die Datei bleibt lesbar."""
+    graph = version / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes().replace(old, new))
+
+
+BROKEN = (
+    "UnusableModelError: Version 3 ist beschädigt oder noch nicht fertig kopiert. Nicht geladen."
 )
-def test_damaged_version_is_not_served(small, tmp_path, damage):
-    shutil.copytree(small / "price" / "1", tmp_path / "1")
-    damage(tmp_path / "1")
-    with pytest.raises(process.ProcessError, match="beschädigt oder noch nicht fertig") as error:
+# Name: (was der Version 3 zustößt, was beim Laden herauskommt)
+VERSIONS = {
+    "halb kopiert": (half_copied, "3"),
+    "ohne Variablen": (lambda version: shutil.rmtree(version / "variables"), BROKEN),
+    "leer": (lambda version: (version / "saved_model.pb").write_bytes(b""), BROKEN),
+    "kein Modell": (
+        lambda version: (version / "saved_model.pb").write_bytes(b"kein Modell"),
+        BROKEN,
+    ),
+    "abgeschnitten": (cut_off, BROKEN),
+    "namenlos": (
+        lambda version: renamed(version, b"model_version", b"modellfassung"),
+        "UnusableModelError: Version 3 nennt in der Antwort nicht: model_version. Nicht geladen.",
+    ),
+    "andere Merkmale": (
+        lambda version: renamed(version, b"carat", b"karat"),
+        "UnusableModelError: Version 3 erwartet andere Merkmale, als dieser Dienst prüft: "
+        "carat, karat. Nicht geladen.",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """Was beim Laden herauskommt, je Name; alle Ordner in einem Prozess."""
+    folders = [tmp_path_factory.mktemp("loaded") for _ in VERSIONS]
+    for folder, (happen, _) in zip(folders, VERSIONS.values(), strict=True):
+        happen(shutil.copytree(ARTIFACTS / "price" / "1", folder / "3"))
+    answers = json.loads(process.output([PYTHON, "-c", LOAD, *folders]))
+    return dict(zip(VERSIONS, answers, strict=True))
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_only_a_whole_and_fitting_version_is_served(loaded, name):
+    assert loaded[name] == VERSIONS[name][1]
+
+
+def test_damaged_version_ends_the_server_without_a_traceback(tmp_path):
+    cut_off(shutil.copytree(ARTIFACTS / "price" / "1", tmp_path / "3"))
+    reason = r"endete mit 1:\n(?s:.*)Version 3 ist beschädigt oder noch nicht fertig"
+    with pytest.raises(process.ProcessError, match=reason) as error:
         process.output(module("server", "--model_base_path", tmp_path))
     assert "Traceback" not in str(error.value)
 
 
-def test_model_that_does_not_name_its_version_is_not_served(tmp_path):
-    shutil.copytree(ARTIFACTS / "price" / "1", tmp_path / "3")
-    graph = tmp_path / "3" / "saved_model.pb"
-    graph.write_bytes(graph.read_bytes().replace(b"model_version", b"modellfassung"))
-    reason = r"Version 3 nennt in der Antwort nicht: model_version\. Nicht geladen"
-    with pytest.raises(process.ProcessError, match=reason):
-        process.output([PYTHON, "-c", LOAD, tmp_path])
-
-
-def test_model_with_other_features_is_not_served(small, tmp_path):
-    shutil.copytree(small / "price" / "1", tmp_path / "2")
-    graph = tmp_path / "2" / "saved_model.pb"
-    # Derselbe Name mit gleich vielen Zeichen: die Datei bleibt lesbar.
-    graph.write_bytes(graph.read_bytes().replace(b"carat", b"karat"))
-    with pytest.raises(process.ProcessError, match=r"Version 2 .*: carat, karat\. Nicht geladen"):
-        process.output(module("server", "--model_base_path", tmp_path))
-
-
 def test_all_formats_give_the_same_price():
-    prices = {
-        runtime: json.loads(process.output(module("footprint", runtime)))["price_usd"]
-        for runtime in ("keras", "savedmodel", "litert")
-    }
-    assert prices == pytest.approx(dict.fromkeys(prices, prices["keras"]), abs=0.05)
+    # Beide mit TensorFlow, also in einem Prozess; LiteRT kommt ohne aus.
+    script = f"""
+from examples.{SLUG}.footprint import ask_keras, ask_savedmodel
+print([ask_keras(), ask_savedmodel()])
+"""
+    keras, savedmodel = json.loads(process.output([PYTHON, "-c", script]))
+    litert = json.loads(process.output(module("footprint", "litert")))["price_usd"]
+    assert (savedmodel, litert) == pytest.approx((keras, keras), abs=0.05)

@@ -1,11 +1,17 @@
 """Git und DVC sehen nur ihren Ordner; gleiche Zutaten, gleiche Bytes; was fehlt, fällt auf."""
 
+import contextlib
 import hashlib
+import io
 import json
 import os
+import runpy
 import shutil
 import subprocess
+import sys
+import warnings
 from pathlib import Path
+from unittest import mock
 
 import joblib
 import onnx
@@ -23,6 +29,23 @@ from examples.versioning_git_dvc import provenance, sealed
 from examples.versioning_git_dvc.template.stages import evaluate, prepare, train
 
 MODULE = "examples.versioning_git_dvc"
+# DVC startet langsamer, als es arbeitet: ein Prozess für alle Befehle, je Zeile einer.
+WORKER = """
+import io, json, os, sys
+answers, sys.stdout, sys.stderr = sys.stdout, io.StringIO(), io.StringIO()
+from dvc.cli import main  # erst hier, denn DVC merkt sich, wohin es schreibt
+
+for line in sys.stdin:
+    folder, variables, arguments = json.loads(line)
+    os.environ.update(variables)
+    os.chdir(folder)
+    code = main(arguments)
+    said = [stream.getvalue() for stream in (sys.stdout, sys.stderr)]
+    print(json.dumps([code, *said]), file=answers, flush=True)
+    for stream in (sys.stdout, sys.stderr):
+        stream.seek(0)
+        stream.truncate()
+"""
 
 
 def run(folder: Path, *command: str, env: dict | None = None) -> str:
@@ -35,16 +58,24 @@ def run(folder: Path, *command: str, env: dict | None = None) -> str:
     return done.stdout
 
 
-def dvc(folder: Path, *arguments: str, env: dict | None = None) -> str:
-    return run(folder, *versioned.dvc(), *arguments, env=env)
+def refused(module: str, *arguments: object) -> str:
+    """Die Meldung, mit der ein Modul abbricht; nie ein Traceback.
 
-
-def refused(module: str, *arguments: object, env: dict | None = None) -> str:
-    """Die Meldung, mit der ein Modul abbricht; nie ein Traceback."""
-    with pytest.raises(process.ProcessError) as error:
-        process.output(["python", "-m", f"{MODULE}.{module}", *arguments], env=env)
-    assert "Traceback" not in str(error.value)
-    return str(error.value)
+    Es läuft wie mit `python -m`, aber in diesem Prozess: pandas und scikit-learn sind schon da.
+    """
+    said = io.StringIO()
+    with (
+        mock.patch.dict(os.environ),  # `ingredients` legt die Zahl der Threads fest
+        mock.patch.object(sys, "argv", [module, *map(str, arguments)]),
+        # `runpy` führt auch aus, was schon importiert ist; sonst warnt es davor.
+        warnings.catch_warnings(action="ignore", category=RuntimeWarning),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(said),
+        pytest.raises(SystemExit) as ended,
+    ):
+        runpy.run_module(f"{MODULE}.{module}", run_name="__main__")
+    assert ended.value.code in (1, 2)
+    return said.getvalue()
 
 
 def md5(path: Path) -> str:
@@ -61,6 +92,29 @@ def history(tmp_path_factory) -> Path:
         versioned.release(project, "october", "0.9.0")
         versioned.release(project, "november", "1.0.0")
     return project
+
+
+@pytest.fixture(scope="module")
+def dvc(history):
+    """Führt DVC im abgeschotteten Ordner aus; scheitert es, scheitert der Test."""
+    worker = subprocess.Popen(
+        [versioned.dvc()[0], "-c", WORKER],
+        env={**os.environ, **sealed.environment(history.parent, "november")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+    def call(folder: Path, *arguments: str) -> str:
+        variables = sealed.environment(folder.parent, "november")
+        worker.stdin.write(json.dumps([str(folder), variables, arguments]) + "\n")
+        worker.stdin.flush()
+        code, said, complained = json.loads(worker.stdout.readline())
+        assert code == 0, f"{said}{complained}"
+        return said
+
+    with worker:
+        yield call
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +178,12 @@ def test_sealed_explains_its_arguments(tmp_path, arguments):
     assert "Aufruf: python -m" in refused("sealed", *arguments)
 
 
-def test_dvc_reports_nothing_and_asks_for_no_update(history):
+def test_dvc_reports_nothing_and_asks_for_no_update(dvc, history):
     settings = dvc(history, "config", "--list")
     assert "core.analytics=false" in settings and "core.check_update=false" in settings
     assert sealed.environment(history.parent)["DVC_NO_ANALYTICS"] == "1"
+    # Sonst hinge jede gespeicherte Meldung von der Sprache des Rechners ab.
+    assert sealed.environment(history.parent)["LANGUAGE"] == "en"
 
 
 # Das Projekt
@@ -163,7 +219,7 @@ def test_delivery_needs_a_project(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lock_names_what_each_stage_depends_on(restored):
+def test_lock_names_what_each_stage_depends_on(dvc, restored):
     assert "up to date" in dvc(restored, "status")
     for name, text, stages in [
         ("params.yaml", "max_iter: 300", {"train"}),
@@ -181,7 +237,7 @@ def test_lock_names_what_each_stage_depends_on(restored):
             path.write_text(original, encoding="utf-8")
 
 
-def test_second_run_trains_nothing(restored):
+def test_second_run_trains_nothing(dvc, restored):
     said = dvc(restored, "repro")
     assert said.count("didn't change, skipping") == 4 and "Running" not in said
 
@@ -199,7 +255,8 @@ def test_clone_holds_the_model_of_the_commit(history, restored):
 
 def test_retraining_yields_the_same_bytes_on_another_machine(restored):
     # Andere Zahl von Threads, andere Reihenfolge der Mengen: So sähe ein anderer Rechner aus.
-    dvc(restored, "repro", "--force", env={"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "3"})
+    command = [*versioned.dvc(), "repro", "--force"]
+    run(restored, *command, env={"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "3"})
     assert run(restored, "git", "status", "--short") == ""
 
 
@@ -247,7 +304,7 @@ def test_ingredients_need_a_prepared_project(tmp_path):
 # Fehler
 
 
-def test_forgotten_push_is_seen_before_and_after(history, tmp_path):
+def test_forgotten_push_is_seen_before_and_after(dvc, history, tmp_path):
     clone = tmp_path / "clone"
     run(history, "git", "clone", "--quiet", ".", str(clone))
     # Der Speicher bleibt erreichbar; nur diese Änderung liegt nicht darin.
@@ -265,7 +322,7 @@ def test_forgotten_push_is_seen_before_and_after(history, tmp_path):
         dvc(clone, "pull", "data/stones.csv.dvc")
 
 
-def test_installed_hook_checks_out_the_model_as_well(history):
+def test_installed_hook_checks_out_the_model_as_well(dvc, history):
     clone = history.parent / "hooked"
     run(history, "git", "clone", "--quiet", ".", str(clone))
     dvc(clone, "pull", "--quiet")
@@ -282,7 +339,7 @@ def test_installed_hook_checks_out_the_model_as_well(history):
         assert provenance.directory_md5(clone / "model") == origin["model_md5"]
 
 
-def test_broken_cache_is_silent_until_someone_counts(history):
+def test_broken_cache_is_silent_until_someone_counts(dvc, history):
     clone = versioned.restore(history, "1.0.0")
     table = clone / "data" / "stones.csv"
     right = md5(table)

@@ -16,8 +16,14 @@ from tools import site_server
 @pytest.fixture(scope="session")
 def site() -> Path:
     """Ordner der gebauten Seite."""
-    if not (site_server.SITE / "index.html").exists():
+    index = site_server.SITE / "index.html"
+    if not index.exists():
         pytest.fail("Das Buch ist nicht gebaut. Abhilfe: make book", pytrace=False)
+    # Jeder Bau schreibt diese Datei neu; eine geänderte Seite wäre sonst in der alten Fassung grün.
+    sources = [*Path().glob("_*.yml"), *Path("notebooks").glob("*.ipynb")]
+    sources += [path for path in Path("book").rglob("*.*") if path.suffix != ".pyc"]
+    if max(path.stat().st_mtime for path in sources) > index.stat().st_mtime:
+        pytest.fail("Das Buch ist älter als seine Quellen. Abhilfe: make book", pytrace=False)
     return site_server.SITE
 
 
