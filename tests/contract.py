@@ -181,9 +181,10 @@ def from_onnx_file() -> Iterator[Ask]:
 def from_tracked_run() -> Iterator[Ask]:
     """Das Modell des Falls, in einem Lauf von MLflow abgelegt und daraus geladen."""
     with tempfile.TemporaryDirectory() as folder:
-        store = "examples.experiment_tracking_mlflow.store"
-        commands = [store, "save", folder], [store, "answer", folder]
-        with over_lines(["python", *one_after_another(*commands)]) as ask:
+        store = ["python", "-m", "examples.experiment_tracking_mlflow.store"]
+        process.output([*store, "save", folder])
+        # Ein anderer Prozess als der, der speicherte: Der wüsste die Adresse noch.
+        with over_lines([*store, "answer", folder]) as ask:
             yield ask
 
 
@@ -206,14 +207,11 @@ def from_offline_run() -> Iterator[Ask]:
 def one_after_another(*commands: list[str]) -> list[str]:
     """Argumente für ein Python, das mehrere Module mit ihren Argumenten ausführt."""
     code = """
-import contextlib, importlib, json, sys
-*before, last = json.loads(sys.argv[1])
-for command in (*before, last):
+import importlib, json, sys
+for command in json.loads(sys.argv[1]):
     module, *sys.argv[1:] = command
-    # Wer die Ausgabe liest, erwartet nur die des letzten.
-    with contextlib.redirect_stdout(sys.stdout if command is last else sys.stderr):
-        if problem := importlib.import_module(module).main():
-            sys.exit(problem)
+    if problem := importlib.import_module(module).main():
+        sys.exit(problem)
 """
     return ["-c", code, json.dumps(commands)]
 

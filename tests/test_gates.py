@@ -489,7 +489,7 @@ def test_every_rule_for_the_layout_goes_red(tree):
     edit(tree, "tests/test_layout.py", "{8108}", "{8101}")
     write(tree, "tests/contract.py", "\nVARIANTS = {}\n")
     write(tree, "tests/examples/test_ghost.py", "")
-    write(tree, f"examples/{SLUG}/app.py", "PORT = 8101\n")
+    write(tree, f"examples/{SLUG}/app.py", "PORT = 8101\n\n\ndef main() -> int:\n    return 0\n")
     write(tree, "book/Lose Seite.md", "# Lose\n\n    print(1)\n\nSiehe /home/ada/modell.\n")
     write(tree, "book/index.md", FILES["book/index.md"] + "\n```python\nprint(1)\n```\n")
     (tree / f"tests/examples/test_{SLUG}.py").unlink()

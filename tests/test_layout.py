@@ -56,6 +56,18 @@ FILE_NAME = re.compile(r"[a-z0-9_.-]+|README\.md|Dockerfile(\.dockerignore)?")
 TYPED = re.compile(r"\{(?:code|code-block|code-cell|sourcecode|parsed-literal)\}")
 
 
+def test_exit_code_of_main_reaches_the_shell():
+    # Viele Tests rufen `main` im eigenen Prozess auf; diese zwei Zeilen sähen sie nie.
+    end = 'if __name__ == "__main__":\n    sys.exit(main())\n'
+    texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "examples").rglob("*.py")}
+    lost = [
+        path.relative_to(ROOT).as_posix()
+        for path, text in texts.items()
+        if "def main() -> int:" in text and end not in text
+    ]
+    assert not lost, f"Es fehlt am Ende sys.exit(main()): {lost}"
+
+
 def toc() -> tuple[list[str], dict[str, str]]:
     """Alle Seiten aus _toc.yml und zu jedem Unterpunkt die Seite darüber."""
     content = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))

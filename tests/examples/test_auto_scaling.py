@@ -1,5 +1,6 @@
 """Auto-Scaling: die Formel, ein echter HPA, und Ray Serve, von dem kein Prozess bleibt."""
 
+import contextlib
 import json
 import os
 import re
@@ -310,7 +311,15 @@ def ray(tmp_path_factory):
     command = process._command([part.format(port=port) for part in RAY])
     environment = process._environment({"PRICE_DELAY_SECONDS": "0.2"})
     # Nicht mit `process.serve`: Dessen Wächter nähme dem des Clusters die Arbeit ab.
-    starter = subprocess.Popen([*command, "--trace", trace], cwd=process.ROOT, env=environment)
+    starter = subprocess.Popen(
+        [*command, "--trace", trace], cwd=process.ROOT, env=environment, start_new_session=True
+    )
+    # Stirbt pytest, so beendet dieser den Starter; den Rest tut der Wächter des Clusters.
+    watcher = subprocess.Popen(
+        [sys.executable, "-ISc", process.COMMAND_GUARD, str(starter.pid)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
         deadline = time.monotonic() + 120
         while not ready(port):
@@ -318,8 +327,12 @@ def ray(tmp_path_factory):
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}", port, starter
     finally:
+        starter.terminate()  # räumt den Cluster auf, bevor er endet
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            starter.wait(2 * guard.TIMEOUT_SECONDS)
         starter.kill()
         starter.wait()
+        watcher.communicate(process.STOP)
 
 
 def cluster_of(starter: subprocess.Popen) -> list[psutil.Process]:

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import subprocess
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -48,9 +49,15 @@ def run():
     )
 
     def call(code: str, *arguments: object) -> str:
-        worker.stdin.write(json.dumps([code, [str(argument) for argument in arguments]]) + "\n")
-        worker.stdin.flush()
-        said = json.loads(worker.stdout.readline())
+        # Sonst hielte ein hängender Befehl den ganzen Lauf auf, ohne dass jemand ihn nennt.
+        late = threading.Timer(120, worker.kill)
+        late.start()
+        try:
+            worker.stdin.write(json.dumps([code, [str(argument) for argument in arguments]]) + "\n")
+            worker.stdin.flush()
+            said = json.loads(worker.stdout.readline())
+        finally:
+            late.cancel()
         assert "Traceback" not in said, said
         return said
 

@@ -271,7 +271,9 @@ def probe(tmp_path_factory, environment):
     found = ask("mistakes", "server_only", folder)
     writing, _ = isolated(f"examples.{SLUG}.mistakes", "backwards", folder)
     reading, said = isolated(f"examples.{SLUG}.summary", folder)
-    runs = {run["name"]: run for run in json.loads(said)}
+    # Auf stderr kann auch eine Warnung stehen.
+    (listed,) = (line for line in said.splitlines() if line.startswith("["))
+    runs = {run["name"]: run for run in json.loads(listed)}
     return folder, found, runs, {"writing": writing, "reading": reading}
 
 

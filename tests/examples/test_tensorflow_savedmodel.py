@@ -311,8 +311,8 @@ def test_damaged_version_ends_the_server_without_a_traceback(tmp_path):
 def test_all_formats_give_the_same_price():
     # Beide mit TensorFlow, also in einem Prozess; LiteRT kommt ohne aus.
     script = f"""
-from examples.{SLUG}.footprint import ask_keras, ask_savedmodel
-print([ask_keras(), ask_savedmodel()])
+from examples.{SLUG}.footprint import RUNTIMES
+print([RUNTIMES[name]() for name in ("keras", "savedmodel")])
 """
     keras, savedmodel = json.loads(process.output([PYTHON, "-c", script]))
     litert = json.loads(process.output(module("footprint", "litert")))["price_usd"]

@@ -9,6 +9,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 from unittest import mock
@@ -107,9 +108,15 @@ def dvc(history):
 
     def call(folder: Path, *arguments: str) -> str:
         variables = sealed.environment(folder.parent, "november")
-        worker.stdin.write(json.dumps([str(folder), variables, arguments]) + "\n")
-        worker.stdin.flush()
-        code, said, complained = json.loads(worker.stdout.readline())
+        # Sonst hielte ein hängender Befehl den ganzen Lauf auf, ohne dass jemand ihn nennt.
+        late = threading.Timer(300, worker.kill)
+        late.start()
+        try:
+            worker.stdin.write(json.dumps([str(folder), variables, arguments]) + "\n")
+            worker.stdin.flush()
+            code, said, complained = json.loads(worker.stdout.readline())
+        finally:
+            late.cancel()
         assert code == 0, f"{said}{complained}"
         return said
 
