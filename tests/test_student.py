@@ -18,7 +18,7 @@ from traitlets.config import PyFileConfigLoader
 import process
 from needs import skip_or_fail
 from notebook_files import files_named
-from tools.student import COPIED, WHEELS, course, student, tags, without_solutions, write
+from tools.student import COPIED, WHEELS, course, main, student, tags, without_solutions, write
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -111,6 +111,16 @@ def test_links_and_pictures_work_in_the_folder(folder):
             targets = LINK.findall(cell.source) if cell.cell_type == "markdown" else []
             missing += [(path.stem, t) for t in targets if not (path.parent / unquote(t)).exists()]
     assert not missing
+
+
+def test_folder_in_use_is_one_sentence(monkeypatch):
+    def locked(*_):
+        raise PermissionError(13, "Zugriff verweigert")
+
+    monkeypatch.setattr("tools.student.student", locked)
+    monkeypatch.setattr(sys, "argv", ["student", "student"])
+    with pytest.raises(SystemExit, match="Abhilfe: JupyterLab darin beenden"):
+        main()
 
 
 def test_writing_again_replaces_the_folder_and_a_failure_keeps_it(tmp_path):

@@ -692,6 +692,19 @@ def test_broken_yaml_is_a_finding_and_no_crash(tmp_path):
     assert "Traceback" not in str(refused.value)
 
 
+def test_digest_of_another_push_is_not_taken(monkeypatch, tmp_path):
+    shutil.copytree(ARTIFACTS, tmp_path, dirs_exist_ok=True)
+    for name in ("check_evidence", "build"):
+        monkeypatch.setattr(image, name, lambda *_: None)
+    pushed, other = (f"sha256:{digit * 64}" for digit in "12")
+    monkeypatch.setattr(image, "docker", lambda *_: f"1.0.0: digest: {pushed} size: 1")
+    monkeypatch.setattr(image, "digest", lambda _: pushed)
+    assert image.release(tmp_path, tmp_path, "r", "a")["image"] == f"r/price-api@{pushed}"
+    monkeypatch.setattr(image, "digest", lambda _: other)
+    with pytest.raises(ReleaseError, match="schon auf ein anderes Image"):
+        image.release(tmp_path, tmp_path, "r", "a")
+
+
 @pytest.mark.parametrize("tag", ["127.0.0.1:viele/price-api:1.0.0", "[::1/price-api:1.0.0"])
 def test_unusable_registry_is_one_sentence(tag):
     with pytest.raises(ReleaseError, match="kennt .* nicht oder antwortet nicht"):
