@@ -62,9 +62,9 @@ def uv_version() -> str:
     """Gibt die Version von uv in .venv zurück; leer, wenn es dort keines gibt."""
     try:
         done = subprocess.run([BIN / "uv", "--version"], capture_output=True, encoding="utf-8")
-    except FileNotFoundError:
+    except OSError:  # auch eines, das auf diesem Rechner nicht läuft
         return ""
-    return done.stdout.split()[1]
+    return done.stdout.removeprefix("uv ").partition(" ")[0].strip()
 
 
 def sources() -> list[str]:

@@ -2,8 +2,6 @@
 
 import json
 import sqlite3
-import subprocess
-import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import yaml
 
 import process
 from contract import free_port
+from worker import worker
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "examples.experiment_tracking_mlflow"
@@ -39,29 +38,14 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def run():
     """Führt Code mit den Modulen des Beispiels im Prozess dafür aus; gibt dessen Ausgabe zurück."""
-    worker = subprocess.Popen(
-        process._command(["python", "-W", "ignore", "-c", WORKER]),
-        cwd=process.ROOT,
-        env=process._environment(OFF),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-    )
+    command = process._command(["python", "-W", "ignore", "-c", WORKER])
+    with worker(command, 120, cwd=process.ROOT, env=process._environment(OFF)) as ask:
 
-    def call(code: str, *arguments: object) -> str:
-        # Sonst hielte ein hängender Befehl den ganzen Lauf auf, ohne dass jemand ihn nennt.
-        late = threading.Timer(120, worker.kill)
-        late.start()
-        try:
-            worker.stdin.write(json.dumps([code, [str(argument) for argument in arguments]]) + "\n")
-            worker.stdin.flush()
-            said = json.loads(worker.stdout.readline())
-        finally:
-            late.cancel()
-        assert "Traceback" not in said, said
-        return said
+        def call(code: str, *arguments: object) -> str:
+            said = ask([code, [str(argument) for argument in arguments]])
+            assert "Traceback" not in said, said
+            return said
 
-    with worker:
         yield call
 
 

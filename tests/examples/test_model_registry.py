@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from examples.model_registry.wait import wait
 from examples.price_model.predict import ARTIFACTS
 from examples.price_model.schema import EXAMPLE
 from examples.service_logging import journal
+from worker import worker
 
 PACKAGE = "examples.model_registry"
 PATIENCE = 60
@@ -61,15 +61,10 @@ class Place:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder, self.stack, self.port = folder, stack, free_port()
         self.url, self.service = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{free_port()}"
-        self.worker = stack.enter_context(
-            subprocess.Popen(
-                process._command(["python", "-W", "ignore", "-c", WORKER]),
-                cwd=process.ROOT,
-                env=process._environment(None),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                encoding="utf-8",
-            )
+        command = process._command(["python", "-W", "ignore", "-c", WORKER])
+        environment = process._environment(None)
+        self.ask_worker = stack.enter_context(
+            worker(command, 120, cwd=process.ROOT, env=environment)
         )
 
     def start(self) -> None:
@@ -79,9 +74,7 @@ class Place:
 
     def run(self, code: str) -> str:
         """Führt Code mit einer Registry im Prozess dafür aus und gibt dessen Ausgabe zurück."""
-        self.worker.stdin.write(json.dumps([code, self.url]) + "\n")
-        self.worker.stdin.flush()
-        return json.loads(self.worker.stdout.readline())
+        return self.ask_worker([code, self.url])
 
     def post(self, path: str, method: str = "POST", **body: str) -> None:
         """Ruft die Schnittstelle des Servers auf, am Programm vorbei."""

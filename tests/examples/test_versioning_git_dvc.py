@@ -9,7 +9,6 @@ import runpy
 import shutil
 import subprocess
 import sys
-import threading
 import warnings
 from pathlib import Path
 from unittest import mock
@@ -28,6 +27,7 @@ from examples.price_model.schema import FEATURES
 from examples.versioning_git_dvc import project as versioned
 from examples.versioning_git_dvc import provenance, sealed
 from examples.versioning_git_dvc.template.stages import evaluate, prepare, train
+from worker import worker
 
 MODULE = "examples.versioning_git_dvc"
 # DVC startet langsamer, als es arbeitet: ein Prozess für alle Befehle, je Zeile einer.
@@ -98,29 +98,15 @@ def history(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def dvc(history):
     """Führt DVC im abgeschotteten Ordner aus; scheitert es, scheitert der Test."""
-    worker = subprocess.Popen(
-        [versioned.dvc()[0], "-c", WORKER],
-        env={**os.environ, **sealed.environment(history.parent, "november")},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-    )
+    env = {**os.environ, **sealed.environment(history.parent, "november")}
+    with worker([versioned.dvc()[0], "-c", WORKER], 300, env=env) as ask:
 
-    def call(folder: Path, *arguments: str) -> str:
-        variables = sealed.environment(folder.parent, "november")
-        # Sonst hielte ein hängender Befehl den ganzen Lauf auf, ohne dass jemand ihn nennt.
-        late = threading.Timer(300, worker.kill)
-        late.start()
-        try:
-            worker.stdin.write(json.dumps([str(folder), variables, arguments]) + "\n")
-            worker.stdin.flush()
-            code, said, complained = json.loads(worker.stdout.readline())
-        finally:
-            late.cancel()
-        assert code == 0, f"{said}{complained}"
-        return said
+        def call(folder: Path, *arguments: str) -> str:
+            variables = sealed.environment(folder.parent, "november")
+            code, said, complained = ask([str(folder), variables, arguments])
+            assert code == 0, f"{said}{complained}"
+            return said
 
-    with worker:
         yield call
 
 
