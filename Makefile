@@ -24,6 +24,8 @@ ENVIRONMENTS := $(patsubst examples/%/requirements.txt,.environments/%/.ready,$(
 export IPYTHONDIR := $(CURDIR)/.ipython
 export JUPYTER_PATH := $(CURDIR)/.environments/share/jupyter
 export GRADIO_ANALYTICS_ENABLED := False
+# Ist eine Rechnung fertig, dreht sich `OpenBLAS` sonst noch eine Weile im Kreis und wartet auf die nächste.
+export OPENBLAS_THREAD_TIMEOUT := 4
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help

@@ -77,6 +77,17 @@ def ready(tmp_path_factory) -> Path:
     return tree
 
 
+def test_environments_look_for_garbage_less_often(ready):
+    """Beim Import ist nichts zu finden; die Vorgabe von Python suchte dort nach je 700 Objekten."""
+    asked = [sys.executable, "-c", "import gc; print(gc.get_threshold()[0])"]
+    assert subprocess.check_output(asked, encoding="utf-8").strip() == "50000"
+    setup = load(ready / "tools" / "setup.py")
+    environment = ready / ".environments" / SLUG
+    setup.collect_less_often(environment)
+    asked[0] = environment / setup.SCRIPTS / "python"
+    assert subprocess.check_output(asked, encoding="utf-8").strip() == "50000"
+
+
 @pytest.fixture
 def missing(ready, tmp_path) -> Path:
     """Derselbe Baum auf einem Rechner, auf dem die Umgebung noch fehlt."""

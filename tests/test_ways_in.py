@@ -111,7 +111,7 @@ def test_search_library_is_the_locked_one():
         for line in original.read_text(encoding="utf-8").splitlines()
         if "sourceMappingURL" not in line
     ]
-    ours = (ROOT / "book/_static/minisearch.mjs").read_text(encoding="utf-8")
+    ours = (ROOT / "book/_static/minisearch.js").read_text(encoding="utf-8")
     assert ours.splitlines() == kept
 
 

@@ -21,7 +21,9 @@ def worker(command: list[str], seconds: float, **options: object) -> Iterator[Ca
             try:
                 child.stdin.write(json.dumps(question) + "\n")
                 child.stdin.flush()
-                return json.loads(child.stdout.readline())
+                answer = child.stdout.readline()
+                assert answer, f"Keine Antwort, Ende spätestens nach {seconds} s: {question}"
+                return json.loads(answer)
             finally:
                 late.cancel()
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 import venv
 from pathlib import Path
@@ -101,7 +102,19 @@ def fill(environment: Path, locks: list[Path], what: str, *options: str) -> None
     # --no-deps: der Lock ist vollständig, nichts soll darüber hinaus dazukommen.
     command = [BIN / "uv", "pip", "install", "--no-deps", *options, "--quiet"]
     subprocess.run([*command, *sources(), *files], check=True, env=variables)
+    collect_less_often(environment)
     print(f"Fertig nach {time.monotonic() - started:.0f} s.", flush=True)
+
+
+def collect_less_often(environment: Path) -> None:
+    """Lässt Python in dieser Umgebung seltener nach Objekten suchen, die niemand mehr braucht.
+
+    Die Vorgabe sucht nach je 700 neuen. Beim Import großer Pakete bleiben sie alle in Gebrauch; die
+    Suche kostet dort bis zu einem Viertel der Zeit und findet nichts.
+    """
+    packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(environment)}))
+    line = "import gc; gc.set_threshold(50_000)\n"
+    (packages / "collect_less_often.pth").write_text(line, encoding="utf-8")
 
 
 def install_chapter(slug: str) -> None:

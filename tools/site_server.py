@@ -38,7 +38,6 @@ HEADERS = [
 # Unter Windows kommen die Typen aus der Registry, und dort gilt ein Skript oft als bloßer Text.
 TYPES = {
     ".js": "text/javascript",
-    ".mjs": "text/javascript",
     ".css": "text/css",
     ".svg": "image/svg+xml",
     ".json": "application/json",

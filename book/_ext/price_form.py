@@ -42,7 +42,7 @@ def collect_files(app: Sphinx) -> None:
         if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
             target.write_bytes(gzip.compress(source.read_bytes(), mtime=0))
         app.price_form_bytes += target.stat().st_size
-    shutil.copyfile(SCRIPT, folder / "onnxruntime.mjs")
+    shutil.copyfile(SCRIPT, folder / "onnxruntime.js")
     app.price_form_bytes += len(gzip.compress(SCRIPT.read_bytes()))  # packt der Webserver
 
 

@@ -106,13 +106,13 @@ class WriteQuestions(SphinxPostTransform):
     builders = ("html",)
 
     def run(self, **kwargs: object) -> None:
-        """Ersetzt jede Frage; book/_static/quiz.mjs macht sie lebendig."""
+        """Ersetzt jede Frage; book/_static/quiz.js macht sie lebendig."""
         lists = [n for n in self.document.findall(nodes.enumerated_list) if "quiz" in n["classes"]]
         for number, question in enumerate(lists, start=1):
             parts = list(self.write(number, question[0]))
             if number == len(lists):
                 root = "../" * self.env.docname.count("/")
-                parts.append(html(f'<script type="module" src="{root}_static/quiz.mjs"></script>'))
+                parts.append(html(f'<script type="module" src="{root}_static/quiz.js"></script>'))
             question["classes"].clear()  # sonst bekäme sie das erste Stück
             question.replace_self(parts)
 

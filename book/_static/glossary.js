@@ -1,9 +1,11 @@
 // Erklärungen zu Fachwörtern: bei Zeiger, Tastatur und Finger; Escape schließt (WCAG 1.4.13).
 (() => {
   let open = null;
+  let line = 0;
 
   function place() {
-    const link = open.querySelector("a").getClientRects()[0];
+    const lines = open.querySelector("a").getClientRects();
+    const link = lines[line] ?? lines[0];
     const tip = open.querySelector(".glossary-tip");
     const width = document.documentElement.clientWidth;
     tip.style.left = `${Math.max(8, Math.min(link.left, width - tip.offsetWidth - 8))}px`;
@@ -16,17 +18,20 @@
     open = null;
   }
 
-  function show(use) {
+  function show(use, y = -1) {
     if (open === use) return;
     hide();
     open = use;
+    // Bricht das Wort um, steht die Erklärung an der Zeile unter dem Zeiger; nur so erreicht er sie.
+    const lines = [...use.querySelector("a").getClientRects()];
+    line = Math.max(0, lines.findIndex((rect) => rect.top <= y && y <= rect.bottom));
     use.querySelector(".glossary-tip").hidden = false;
     place();
   }
 
   for (const use of document.querySelectorAll(".glossary-use")) {
     let touched = false;
-    use.addEventListener("pointerenter", (event) => event.pointerType === "touch" || show(use));
+    use.addEventListener("pointerenter", (event) => event.pointerType === "touch" || show(use, event.clientY));
     use.addEventListener("pointerleave", (event) => {
       if (event.pointerType !== "touch" && !use.contains(document.activeElement)) hide();
     });

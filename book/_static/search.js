@@ -1,5 +1,5 @@
 // Die Suche: läuft im Browser, findet auch gebeugte, vertippte und mit ue geschriebene Wörter.
-import MiniSearch from "./minisearch.mjs";
+import MiniSearch from "./minisearch.js";
 
 const EXCERPT = 220;
 const SHOWN = 10;
@@ -14,7 +14,9 @@ const ignored = new Set([...stopwords, ...asking].map(fold));
 const stems = new Map();
 
 function fold(word) {
-  return word.toLowerCase().replace(/ä|ae/g, "a").replace(/ö|oe/g, "o").replace(/ü|ue/g, "u").replace(/ß/g, "ss");
+  const plain = word.toLowerCase().replace(/ä|ae/g, "a").replace(/ö|oe/g, "o").replace(/ß/g, "ss");
+  // Nach a, e und q ist „ue“ kein Umlaut: „neuen“ würde zu „neun“, und „bauen“ fände „Bau“ nicht.
+  return plain.replace(/(^|[^aeq])ue/g, "$1u").replace(/ü/g, "u");
 }
 
 function stem(word) {
@@ -59,7 +61,7 @@ async function prepare() {
     code: page.code,
   })), { chunkSize: 2 });
   known = new Set(stems.values());
-  return { pages, index };
+  return { pages, index, known };
 }
 
 /* Der Abschnitt mit den meisten verschiedenen Fundwörtern; bei Gleichstand der erste. */
@@ -88,8 +90,25 @@ function excerpt(text, found) {
   return paragraph;
 }
 
-function show({ pages, index }, query) {
-  const results = index.search(query);
+/* „Dockerimage“ heißt im Buch „Docker-Image“: Ein unbekanntes Wort gilt auch als zwei bekannte. */
+function guess(query, known) {
+  return query.replace(/[\p{L}\p{N}]+/gu, (word) => {
+    if (known.has(stem(word))) return word;
+    // Oft sind nur zwei Buchstaben vertauscht; das wären zwei Fehler, erlaubt ist meist einer.
+    for (let at = 1; at < word.length; at++) {
+      const swapped = word.slice(0, at - 1) + word[at] + word[at - 1] + word.slice(at + 1);
+      if (stem(swapped) && known.has(stem(swapped))) return `${word} ${swapped}`;
+    }
+    for (let at = word.length - 3; at > 2; at--) {
+      const halves = [word.slice(0, at), word.slice(at)];
+      if (halves.every((half) => stem(half) && known.has(stem(half)))) return [word, ...halves].join(" ");
+    }
+    return word;
+  });
+}
+
+function show({ pages, index, known }, query) {
+  const results = index.search(guess(query, known));
   list.replaceChildren(...results.slice(0, SHOWN).map(({ id, terms }) => {
     const page = pages[id];
     const found = new Set(terms);

@@ -3,7 +3,14 @@
   const popup = document.querySelector(".search-button__wrapper");
   const input = popup?.querySelector("input");
   let before = null;
-  input?.addEventListener("focus", (event) => { before = event.relatedTarget; });
-  input?.addEventListener("keydown", (event) => event.key === "Escape" && before?.focus());
+  // Safari gibt einem angeklickten Knopf keinen Fokus; zurück geht es trotzdem zu ihm.
+  document.addEventListener("click", (event) => {
+    before = event.target.closest(".search-button__button") ?? before;
+  }, true);
+  input?.addEventListener("focus", (event) => { before = event.relatedTarget ?? before; });
+  // Das Theme blendet erst aus und nimmt dann den Fokus weg, bei Escape wie bei Strg+K.
+  input?.addEventListener("blur", (event) => {
+    if (!event.relatedTarget && !popup.classList.contains("show")) before?.focus();
+  });
   popup?.addEventListener("focusout", (event) => event.relatedTarget && popup.classList.remove("show"));
 })();

@@ -20,6 +20,7 @@ import ssl
 import sys
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 from dataclasses import dataclass
@@ -394,7 +395,8 @@ def own_container(environment: dict) -> tuple[list[str], str]:
 def forward(request: Request, running: Running, route: str) -> Response:
     """Stellt dem Prozess die Frage; lehnt er sie ab, wird daraus 424 mit seinem Status."""
     headers = {"Content-Type": request.headers.get("content-type", "application/json")}
-    url = f"http://127.0.0.1:{running.port}{route}"
+    # Der Pfad kam entschlüsselt an; `:` steht etwa in `/v1/models/x:predict`.
+    url = f"http://127.0.0.1:{running.port}{urllib.parse.quote(route, safe='/:')}"
     question = urllib.request.Request(url, request.body, headers, method=request.method)
     try:
         with urllib.request.urlopen(question, timeout=running.timeout) as answer:

@@ -261,8 +261,10 @@ def test_description_comes_from_the_deployment(endpoint):
     assert "/score" in endpoint.http.get(url, headers=headers).json()["paths"]
     endpoint.traffic({"container": 100})  # der eigene Container hat keine unter dieser Adresse
     missing = endpoint.http.get(url, headers=headers)
-    assert missing.status_code == 424
-    assert missing.headers["ms-azureml-model-error-statuscode"] == "404"
+    odd = endpoint.http.post(f"{endpoint.url}/endpoints/price/größe a", headers=headers, json={})
+    for answer in (missing, odd):
+        assert answer.status_code == 424
+        assert answer.headers["ms-azureml-model-error-statuscode"] == "404"
 
 
 def test_traffic_is_split_in_percent_and_can_be_stopped(endpoint):

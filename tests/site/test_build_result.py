@@ -135,6 +135,11 @@ def test_search_of_sphinx_is_not_delivered(site):
     assert not (site / "_static" / "searchtools.js").exists()
 
 
+def test_scripts_have_the_ending_every_server_knows(site):
+    """Die Vorgabe von nginx kennt `.mjs` nicht, und Browser führen es dann nicht aus."""
+    assert not list(site.rglob("*.mjs"))
+
+
 def test_code_marks_up_only_what_has_a_colour(site, toc_pages):
     marked = [
         name

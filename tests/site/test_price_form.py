@@ -55,7 +55,7 @@ def test_nothing_is_loaded_before_it_is_asked_for(tab):
     wait_for_price(tab)
     assert sorted(url for url in tab.loaded if url.startswith("/lib/")) == [
         f"/lib/price_form/{name}"
-        for name in ("onnxruntime.bin", "onnxruntime.mjs", "price_model.bin")
+        for name in ("onnxruntime.bin", "onnxruntime.js", "price_model.bin")
     ]
 
 
@@ -78,14 +78,14 @@ def test_a_thousand_rows_cost_what_scikit_learn_says(tab):
     _, X_test, _, _ = split(load_diamonds()[0])
     rows = X_test[:ROWS]
     expected = joblib.load(ARTIFACTS / "price_model.joblib").predict(rows)
-    call = "async rows => (await import('/_static/price_form.mjs')).predict(rows)"
+    call = "async rows => (await import('/_static/price_form.js')).predict(rows)"
     assert tab.evaluate(call, rows.to_dict("records")) == pytest.approx(expected, abs=0.05)
 
 
 def test_a_stone_takes_less_than_five_milliseconds(tab):
     times = tab.evaluate(
         """async stone => {
-          const { predict } = await import('/_static/price_form.mjs');
+          const { predict } = await import('/_static/price_form.js');
           await predict([stone]);
           const times = [];
           for (let n = 0; n < 200; n++) {
@@ -103,7 +103,7 @@ def test_a_stone_takes_less_than_five_milliseconds(tab):
 def test_questions_at_the_same_time_do_not_disturb_each_other(tab):
     prices = tab.evaluate(
         """async stone => {
-          const { predict } = await import('/_static/price_form.mjs');
+          const { predict } = await import('/_static/price_form.js');
           return Promise.all([0.5, 0.7, 0.9].map(carat => predict([{ ...stone, carat }])));
         }""",
         EXAMPLE,
@@ -146,6 +146,16 @@ def test_change_gets_a_new_price_without_loading_again(tab):
         "status => document.querySelector(status).textContent.includes('2\u202f817')", arg=STATUS
     )
     assert len(tab.loaded) == before
+
+
+def test_price_belongs_to_what_is_in_the_form_when_it_appears(tab):
+    held = []
+    tab.route("**/price_model.bin", lambda route: held.append(route))
+    with tab.expect_request("**/price_model.bin"):
+        tab.locator(BUTTON).click()
+    tab.locator("form.price-form [name=cut]").select_option("Fair")
+    held[0].continue_()
+    assert "2\u202f817" in wait_for_price(tab)
 
 
 def test_axe_finds_nothing_after_an_answer_and_after_a_refusal(tab):
@@ -193,7 +203,7 @@ def test_bad_input_gets_the_reasons_of_the_schema_and_the_focus(tab):
 
 def test_numbers_are_read_with_comma_and_point_and_nothing_else(tab):
     read = """async text => {
-      const { check } = await import('/_static/price_form.mjs');
+      const { check } = await import('/_static/price_form.js');
       const form = document.querySelector('form.price-form');
       const data = JSON.parse(form.querySelector('[type="application/json"]').text);
       const texts = { ...Object.fromEntries(new FormData(form)), x: text };

@@ -66,9 +66,7 @@ def test_every_chapter_asks_three_questions(site, toc_pages):
     assert chapters
     for name in chapters:
         html = (site / f"{name}.html").read_text(encoding="utf-8")
-        found = [
-            html.count(part) for part in ('<form class="quiz"', "<legend>", "_static/quiz.mjs")
-        ]
+        found = [html.count(part) for part in ('<form class="quiz"', "<legend>", "_static/quiz.js")]
         assert found == [3, 3, 1], f"{name}: {found}"
 
 
@@ -128,7 +126,7 @@ def test_several_right_answers_are_all_wanted(open_page):
 
 def test_lost_script_leaves_no_button_that_forgets_the_answer(open_page):
     page = open_page()
-    page.route("**/quiz.mjs", lambda route: route.abort())
+    page.route("**/quiz.js", lambda route: route.abort())
     page.reload()
     form = page.locator("form.quiz").first
     form.locator("input").first.check()

@@ -66,6 +66,11 @@ QUESTIONS = {
     "Zu viele Alarme auf einmal": "notebooks/monitoring_alerting",
     "ein ganzes Jahr Betrieb simulieren": "notebooks/end_to_end",
     "Statuscode 404 oder 500?": "book/grundlagen",
+    "Address already in use": "book/grundlagen",
+    "Wie lange dauert der Kurs?": "book/lernpfad",
+    "Modell auf dem Handy": "notebooks/tensorflow_savedmodel",
+    "Authentifizierung": "notebooks/fastapi_service",
+    "Lastausgleich": "notebooks/load_balancing",
     "Welches Format zum Speichern nehmen?": "book/persistenz",
 }
 VIOLATIONS_ONLY = {"resultTypes": ["violations"]}
@@ -111,14 +116,21 @@ def test_questions_cover_every_notebook(toc_pages):
     ("typed", "page"),
     [
         ("Kubernets", "notebooks/kubernetes_cluster"),  # vertippt
+        ("Dokcer", "notebooks/docker_image"),  # vertauscht
         ("Laeufe vergleichen", "notebooks/experiment_tracking_mlflow"),  # ohne Umlaute
         ("InconsistentVersionWarning", "notebooks/joblib_model"),  # eine Meldung
         ("KOVARIATENDRIFT", "notebooks/drift_detection"),
         ("U\u0308berwachung mit Prometheus", "notebooks/monitoring_alerting"),  # aus einem PDF
+        ("Dockerimage", "notebooks/docker_image"),  # im Buch mit Bindestrich
+        ("Loadbalancer", "notebooks/load_balancing"),
     ],
 )
 def test_spelling_does_not_matter(tab, typed, page):
     assert ask(tab, typed)[:1] == [f"/{page}.html"]
+
+
+def test_inflected_words_find_the_same(tab):
+    assert ask(tab, "neue") == ask(tab, "neuen") != []
 
 
 def test_result_names_chapter_and_shows_where(tab):

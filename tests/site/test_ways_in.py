@@ -75,6 +75,23 @@ def test_tip_obeys_pointer_and_keyboard(tab):
     tab.wait_for_url("**/book/anhang/glossar.html#*")
 
 
+@pytest.mark.parametrize("tab", [False], indirect=True)
+def test_tip_stands_at_the_line_under_the_pointer(tab):
+    link = tab.locator(".glossary-use a").first
+    # Ein Wort, das umbricht: schmal genug gemacht und mit einer Stelle zum Trennen.
+    link.evaluate(
+        "link => { link.textContent = 'erste zweite'; link.style.whiteSpace = 'normal';"
+        " link.closest('p').style.width = '4.5rem'; }"
+    )
+    first, second = link.evaluate(
+        "link => [...link.getClientRects()].map(({ left, top, bottom }) => [left, top, bottom])"
+    )
+    tab.mouse.move(second[0] + 5, (second[1] + second[2]) / 2)
+    box = tab.locator(".glossary-tip:visible").bounding_box()
+    assert box["y"] >= second[1] or box["y"] + box["height"] <= second[1]
+    assert abs(box["y"] - second[2]) < 3 or box["y"] + box["height"] <= first[1]
+
+
 @pytest.mark.parametrize("tab", [True], indirect=True)
 def test_first_finger_explains_second_follows(tab):
     link = tab.locator(".glossary-use a").first

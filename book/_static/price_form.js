@@ -21,7 +21,7 @@ async function unpack(name, arrived) {
 
 async function start(arrived) {
   const [ort, wasm, model] = await Promise.all([
-    import(new URL("onnxruntime.mjs", FOLDER)),
+    import(new URL("onnxruntime.js", FOLDER)),
     unpack("onnxruntime.bin", arrived),
     unpack("price_model.bin", arrived),
   ]);
@@ -147,7 +147,11 @@ function enliven(form) {
       return;
     }
     try {
-      if (!ready) await loadVisibly(form, status, stone);
+      if (!ready) {
+        await loadVisibly(form, status, stone);
+        // Während des Ladens kann sich eine Angabe geändert haben; gefragt wird mit den jetzigen.
+        return await ask();
+      }
       status.textContent = await answer(data, stone);
     } catch (error) {
       console.error(error);
