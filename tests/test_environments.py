@@ -78,7 +78,7 @@ def ready(tmp_path_factory) -> Path:
 
 
 def test_environments_look_for_garbage_less_often(ready):
-    """Beim Import ist nichts zu finden; die Vorgabe von Python suchte dort nach je 700 Objekten."""
+    """Beim Import ist nichts zu finden; die Vorgabe von Python suchte dort viel öfter."""
     asked = [sys.executable, "-c", "import gc; print(gc.get_threshold()[0])"]
     assert subprocess.check_output(asked, encoding="utf-8").strip() == "50000"
     setup = load(ready / "tools" / "setup.py")

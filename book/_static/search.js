@@ -95,7 +95,7 @@ function guess(query, known) {
   return query.replace(/[\p{L}\p{N}]+/gu, (word) => {
     if (known.has(stem(word))) return word;
     // Oft sind nur zwei Buchstaben vertauscht; das wären zwei Fehler, erlaubt ist meist einer.
-    for (let at = 1; at < word.length; at++) {
+    for (let at = 1; word.length > 3 && at < word.length; at++) {
       const swapped = word.slice(0, at - 1) + word[at] + word[at - 1] + word.slice(at + 1);
       if (stem(swapped) && known.has(stem(swapped))) return `${word} ${swapped}`;
     }

@@ -5,7 +5,7 @@
   let before = null;
   // Safari gibt einem angeklickten Knopf keinen Fokus; zurück geht es trotzdem zu ihm.
   document.addEventListener("click", (event) => {
-    before = event.target.closest(".search-button__button") ?? before;
+    if (!popup?.contains(event.target)) before = event.target.closest(".search-button__button");
   }, true);
   input?.addEventListener("focus", (event) => { before = event.relatedTarget ?? before; });
   // Das Theme blendet erst aus und nimmt dann den Fokus weg, bei Escape wie bei Strg+K.

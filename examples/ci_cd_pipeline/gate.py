@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from examples.ci_cd_pipeline import TARGET
+from examples.price_model.data import TARGET
 from examples.price_model.predict import ModelMissingError, load_metadata, load_model
 from examples.price_model.schema import FEATURES, MAX_BATCH, InvalidStoneError, parse
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from examples.ci_cd_pipeline import TARGET
+from examples.price_model.data import TARGET
 from examples.price_model.predict import ARTIFACTS, ModelMissingError, load_metadata
 
 APP = "examples.fastapi_service.metered:app"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from examples.ci_cd_pipeline import TARGET
 from examples.ci_cd_pipeline.gate import SEGMENTS
 from examples.ci_cd_pipeline.train import fit
+from examples.price_model.data import TARGET
 from examples.price_model.schema import FEATURES
 
 SETTINGS = {"max_iter": 150, "learning_rate": 0.2}

@@ -13,11 +13,12 @@ import joblib
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from examples.ci_cd_pipeline import TARGET
 from examples.ci_cd_pipeline.gate import sha256
+from examples.price_model.data import TARGET
+from examples.price_model.pipeline import build_pipeline
 from examples.price_model.schema import FEATURES
 from examples.price_model.storage import write_together
-from examples.price_model.train import ExportError, build_pipeline, export_onnx
+from examples.price_model.train import ExportError, export_onnx
 
 
 def fit(table: pd.DataFrame, settings: dict):

@@ -13,8 +13,9 @@ from sklearn.metrics import mean_absolute_error
 from threadpoolctl import threadpool_limits
 
 from examples.price_model.data import load_diamonds, split
+from examples.price_model.pipeline import build_pipeline
 from examples.price_model.storage import write_together
-from examples.price_model.train import build_pipeline, export_onnx
+from examples.price_model.train import export_onnx
 
 MODEL_VERSION = "1.1.0"
 # Weniger Bäume, die dafür schneller lernen: Das Training dauert nur wenige Sekunden.

@@ -9,7 +9,7 @@ from sklearn import metrics
 
 from examples.experiment_tracking_mlflow import tracking
 from examples.price_model.data import load_diamonds, split
-from examples.price_model.train import build_pipeline
+from examples.price_model.pipeline import build_pipeline
 
 ROWS = 2000
 

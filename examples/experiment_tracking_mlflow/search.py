@@ -19,7 +19,7 @@ from examples.experiment_tracking_mlflow.variants import (
     errors,
 )
 from examples.price_model.data import fingerprint, load_diamonds, split
-from examples.price_model.train import build_pipeline
+from examples.price_model.pipeline import build_pipeline
 
 EXPERIMENT = "price_search"
 

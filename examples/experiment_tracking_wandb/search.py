@@ -21,7 +21,7 @@ from examples.experiment_tracking_mlflow.variants import (
 )
 from examples.experiment_tracking_wandb import offline, store
 from examples.price_model.data import fingerprint, load_diamonds, split
-from examples.price_model.train import build_pipeline
+from examples.price_model.pipeline import build_pipeline
 
 GROUP = "search"
 

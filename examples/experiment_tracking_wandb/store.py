@@ -12,8 +12,8 @@ from skops.io import dump
 from examples.experiment_tracking_mlflow.origin import provenance
 from examples.experiment_tracking_wandb import offline
 from examples.pickle_model.skops_store import MODEL
+from examples.price_model import MODEL_VERSION
 from examples.price_model.predict import ARTIFACTS, ModelMissingError, load_metadata
-from examples.price_model.train import MODEL_VERSION
 
 
 def log_model(run: wandb.Run, pipeline: Pipeline) -> None:

@@ -20,10 +20,11 @@ import pandas as pd
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.pipeline import Pipeline
 
+from examples.price_model import MODEL_VERSION
 from examples.price_model.data import load_diamonds, split
+from examples.price_model.pipeline import build_pipeline
 from examples.price_model.schema import FEATURES, InvalidStoneError, parse
 from examples.price_model.storage import write_together
-from examples.price_model.train import MODEL_VERSION, build_pipeline
 
 MODEL = "model.joblib"
 MANIFEST = "manifest.json"

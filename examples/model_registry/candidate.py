@@ -13,8 +13,8 @@ import joblib
 from sklearn.metrics import mean_absolute_error, r2_score
 
 from examples.price_model.data import fingerprint, load_diamonds, split
+from examples.price_model.pipeline import build_pipeline
 from examples.price_model.storage import write_together
-from examples.price_model.train import build_pipeline
 
 
 def train(

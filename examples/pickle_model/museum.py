@@ -79,7 +79,7 @@ class Format(NamedTuple):
 @functools.cache
 def trained():
     """Trainiert die Pipeline des Buches in klein; gibt auch die Testdaten zurück."""
-    from examples.price_model.train import build_pipeline
+    from examples.price_model.pipeline import build_pipeline
 
     X_train, X_test, y_train, _ = split(load_diamonds()[0])
     pipeline = build_pipeline().set_params(model__max_iter=PIPELINE["iterations"])

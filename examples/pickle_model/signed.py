@@ -12,9 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from examples.joblib_model.store import MANIFEST, UnusableModelError
+from examples.price_model import MODEL_VERSION
 from examples.price_model.schema import FEATURES
 from examples.price_model.storage import write_together
-from examples.price_model.train import MODEL_VERSION
 
 SIGNATURE = "manifest.hmac"
 KEY = "MODEL_KEY"

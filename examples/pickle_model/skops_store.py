@@ -14,7 +14,7 @@ from skops.io import dumps, get_untrusted_types, loads
 
 from examples.joblib_model.store import UnusableModelError, command_line
 from examples.pickle_model import signed
-from examples.price_model.train import MODEL_VERSION
+from examples.price_model import MODEL_VERSION
 
 MODEL = "model.skops"
 # Durchgesehen: enthält nur Zahlen, aber scikit-learn folgt den Verweisen zwischen den Knoten

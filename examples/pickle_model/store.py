@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from examples.joblib_model.store import UnusableModelError, command_line
 from examples.pickle_model import signed
-from examples.price_model.train import MODEL_VERSION
+from examples.price_model import MODEL_VERSION
 
 MODEL = "model.pickle"
 # Fest statt Vorgabe: Python 3.11 und 3.14 schreiben sonst verschieden.

@@ -1,9 +1,9 @@
 """Daten des Falls: 53 940 Diamanten aus dem Paket plotnine, ohne Download."""
 
 import hashlib
+from importlib.metadata import distribution
 
 import pandas as pd
-from plotnine.data import diamonds
 
 from examples.price_model.schema import CATEGORIES, FEATURES
 
@@ -16,6 +16,8 @@ def load_diamonds() -> tuple[pd.DataFrame, dict[str, int]]:
     Entfernt werden Steine mit einer Kantenlänge von 0 mm und Duplikate.
     Duplikate müssen vor der Teilung weg, sonst steht derselbe Stein in beiden Teilen.
     """
+    # Nur diese Datei: `plotnine.data` liest alle Datensätze und lädt die ganze Zeichenbibliothek.
+    diamonds = pd.read_csv(distribution("plotnine").locate_file("plotnine/data/diamonds.csv"))
     possible = diamonds[(diamonds[["x", "y", "z"]] > 0).all(axis="columns")]
     clean = possible.drop_duplicates().reset_index(drop=True)
     # ONNX und skops kennen den pandas-Typ category nicht.

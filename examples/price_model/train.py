@@ -16,14 +16,12 @@ import pandas as pd
 from onnx import ModelProto
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
-from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.metrics import mean_absolute_error, r2_score
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OrdinalEncoder
 
 from examples.price_model import MODEL_VERSION
 from examples.price_model.data import fingerprint, load_diamonds, split
+from examples.price_model.pipeline import build_pipeline
 from examples.price_model.predict import ARTIFACTS
 from examples.price_model.schema import CATEGORIES, FEATURES
 from examples.price_model.storage import write_together
@@ -33,18 +31,6 @@ MAX_DIFFERENCE_USD = 0.05
 
 class ExportError(RuntimeError):
     """Die ONNX-Fassung rechnet anders als das Original und wird nicht gespeichert."""
-
-
-def build_pipeline() -> Pipeline:
-    """Gibt Vorverarbeitung und Modell als eine untrainierte Pipeline zurück.
-
-    Ohne Skalierung: Bäume brauchen sie nicht, und in ONNX verschöbe sie Werte in
-    float32 über die Schwellen der Bäume.
-    """
-    encoder = OrdinalEncoder(categories=[list(grades) for grades in CATEGORIES.values()])
-    prepare = ColumnTransformer([("grades", encoder, list(CATEGORIES))], remainder="passthrough")
-    model = HistGradientBoostingRegressor(max_iter=300, random_state=0)
-    return Pipeline([("prepare", prepare), ("model", model)])
 
 
 def export_onnx(pipeline: Pipeline, X_test: pd.DataFrame) -> tuple[ModelProto, float]:

@@ -24,7 +24,6 @@ import needs
 import process
 from contract import free_port, require_environment
 from examples.ci_cd_pipeline import (
-    TARGET,
     canary,
     deploy,
     finish,
@@ -40,6 +39,7 @@ from examples.ci_cd_pipeline import (
 )
 from examples.ci_cd_pipeline.image import ReleaseError, check_evidence
 from examples.price_model import data
+from examples.price_model.data import TARGET
 from examples.price_model.predict import ARTIFACTS, load_metadata
 from examples.price_model.schema import EXAMPLE as STONE
 from examples.price_model.schema import FEATURES
@@ -81,10 +81,6 @@ def folder(tmp_path_factory) -> Path:
 def judged(folder: Path, candidate: str, *more: object, code: int) -> str:
     pair = ["--champion", folder / "champion", "--candidate", folder / candidate]
     return ran("gate", *pair, "--testset", folder / "testset.csv", *more, code=code)
-
-
-def test_names_agree_with_the_case():
-    assert TARGET == data.TARGET
 
 
 def test_a_delivery_can_come_from_a_changed_world(tmp_path):

@@ -15,8 +15,8 @@ from contract import free_port, require_environment
 from examples.experiment_tracking_mlflow.variants import TRAIN_ROWS, VALID_ROWS
 from examples.pickle_model.skops_store import MODEL, TRUSTED
 from examples.price_model.data import load_diamonds, split
+from examples.price_model.pipeline import build_pipeline
 from examples.price_model.predict import load_metadata
-from examples.price_model.train import build_pipeline
 from needs import skip_or_fail
 from tools.run_nbval import LOOPBACK_ONLY
 

@@ -71,7 +71,8 @@ def test_space_names_every_package_it_imports(folder):
     providers = packages_distributions()
     needed = {providers[name][0].lower().replace("_", "-") for name in foreign}
     # Beides wählt der Hub: Gradio in der Version der Karte und dazu ein passendes pydantic.
-    assert needed - {"gradio", "pydantic"} == set(assemble.PACKAGES)
+    # Von plotnine liest data.py nur eine Datei.
+    assert needed - {"gradio", "pydantic"} | {"plotnine"} == set(assemble.PACKAGES)
 
 
 def test_pins_agree_with_what_the_hub_adds_to_gradio():

@@ -123,6 +123,7 @@ def test_questions_cover_every_notebook(toc_pages):
         ("U\u0308berwachung mit Prometheus", "notebooks/monitoring_alerting"),  # aus einem PDF
         ("Dockerimage", "notebooks/docker_image"),  # im Buch mit Bindestrich
         ("Loadbalancer", "notebooks/load_balancing"),
+        ("Loadtest", "notebooks/load_test"),
     ],
 )
 def test_spelling_does_not_matter(tab, typed, page):

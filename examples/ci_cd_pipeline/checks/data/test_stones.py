@@ -1,6 +1,6 @@
 """Datentests: Passt die Lieferung zu dem, was das Training voraussetzt?"""
 
-from examples.ci_cd_pipeline import TARGET
+from examples.price_model.data import TARGET
 from examples.price_model.schema import FEATURES, MAX_BATCH, parse
 
 MIN_ROWS = 20_000

@@ -12,8 +12,9 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from examples.price_model.data import TARGET
+from examples.price_model.pipeline import build_pipeline
 from examples.price_model.schema import FEATURES
-from examples.price_model.train import ExportError, build_pipeline, export_onnx, save
+from examples.price_model.train import ExportError, export_onnx, save
 
 PREPARED = Path("data/prepared")
 FOLDER = Path("model")
