@@ -474,6 +474,8 @@ GIVEN_AWAY = {
     "die längste": [
         ("</summary>\nRichtig:", ", und das mit langer Begründung</summary>\nRichtig:")
     ],
+    "die kürzeste": [("</summary>\nFalsch:", ", und das mit langer Begründung</summary>\nFalsch:")],
+    "fast nie richtig": [("Ja</summary>\nRichtig:", "Ein Ja</summary>\nRichtig:")],
 }
 
 

@@ -395,11 +395,21 @@ def test_self_test_explains_every_answer(notebook):
 def test_right_answers_are_not_given_away():
     questions = [answers for path in NOTEBOOKS for _, answers in self_test(read(path))]
     single = [answers for answers in questions if sum(answer.right for answer in answers) == 1]
-    places = Counter([answer.right for answer in answers].index(True) for answers in single)
-    longest = sum(max(answers, key=lambda answer: len(answer.text)).right for answers in single)
-    most = 0.45 * len(single)
-    assert max(places.values()) <= most, f"Die richtige steht zu oft am selben Platz: {places}"
-    assert longest <= most, f"In {longest} von {len(single)} Fragen ist die richtige die längste"
+    for count in sorted({len(answers) for answers in single}):
+        places = Counter(
+            [answer.right for answer in answers].index(True)
+            for answers in single
+            if len(answers) == count
+        )
+        most = 0.45 * places.total()
+        assert max(places.values()) <= most, f"Die richtige steht zu oft am selben Platz: {places}"
+    for pick, name in ((max, "längste"), (min, "kürzeste")):
+        found = sum(pick(answers, key=lambda answer: len(answer.text)).right for answers in single)
+        told = f"In {found} von {len(single)} Fragen ist die richtige die {name}"
+        assert found <= 0.45 * len(single), told
+    for word in ("Ja", "Nein"):
+        said = [a.right for answers in questions for a in answers if re.match(rf"{word}\b", a.text)]
+        assert sum(said) >= 0.1 * len(said), f"„{word}“ ist fast nie richtig"
 
 
 def test_last_cell_names_the_versions(code):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from examples.price_model.data import TARGET
+from examples.price_model.data import TARGET, load_diamonds, split
 from examples.price_model.predict import ARTIFACTS, ModelMissingError, load_metadata
 
 APP = "examples.fastapi_service.metered:app"
@@ -74,9 +74,8 @@ def prepare(folder: Path, scenario: str, drift: str | None = None) -> dict:
 
 def deliver(clean: Path, testset: Path, drift: str) -> None:
     """Schreibt Trainingsdaten und Prüfsatz des Falls, auf Wunsch mit Drift in beiden."""
-    # Erst hier: Der Datensatz bringt eine ganze Zeichenbibliothek mit.
+    # Erst hier: Der Import holt scipy nach, und ohne Lieferung braucht es niemand.
     from examples.drift_detection.constructed import DRIFTS, SEED
-    from examples.price_model.data import load_diamonds, split
 
     X_train, X_test, y_train, y_test = split(load_diamonds()[0])
     for path, X, y in ((testset, X_test, y_test), (clean, X_train, y_train)):

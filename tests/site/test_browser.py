@@ -25,8 +25,9 @@ ONE_OF_EACH_TOKEN = """() => {
   for (const token of document.querySelectorAll("div.highlight pre span[class]")) {
     const box = token.closest("div.highlight").parentElement;
     const style = [box.className, box.parentElement.className, token.className].join("|");
-    if (seen.has(style)) token.remove();
-    seen.add(style);
+    // Ein einzelnes Zeichen meldet axe nie; es darf kein Wort vertreten.
+    if (token.textContent.length < 2 || seen.has(style)) token.remove();
+    else seen.add(style);
   }
 }"""
 # Der Kontrast braucht vom Rest drei Viertel und hängt nur an Farben, Schrift und den Flächen
@@ -36,8 +37,11 @@ ONE_OF_EACH_LOOK = """() => {
   const seen = new Set();
   for (const marked of document.querySelectorAll("[data-look]")) delete marked.dataset.look;
   for (const node of document.body.querySelectorAll("*")) {
-    const text = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
-    if (!text || !node.checkVisibility({ visibilityProperty: true })) continue;
+    const own = [...node.childNodes].filter((child) => child.nodeType === 3);
+    const text = own.map((child) => child.data).join("").trim();
+    // Ein einzelnes Zeichen meldet axe nie, ein Feld misst es auch ohne Text.
+    const measured = text.length > 1 || node.matches("input, select, textarea");
+    if (!measured || !node.checkVisibility({ visibilityProperty: true })) continue;
     const { color, fontSize, fontWeight, textShadow } = getComputedStyle(node);
     const look = [color, fontSize, fontWeight, textShadow];
     for (let box = node; box; box = box.parentElement) {
