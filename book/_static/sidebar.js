@@ -14,6 +14,7 @@
     sidebar.addEventListener("keydown", later);
     box.addEventListener("change", tell);
     wide.addEventListener("change", tell);
+    // Das Theme setzt dabei den Fokus auf den Knopf, der das Verzeichnis geöffnet hat.
     sidebar.querySelector(".sidebar-close")?.addEventListener("click", () => box.click());
     sidebar.addEventListener("click", (event) => {
       if (!event.target.closest('a[href^="#"]')) return;

@@ -181,7 +181,7 @@ def test_open_menus_can_be_left_and_tell_their_state(phone, base_url):
         assert not article.is_visible()
         phone.locator(f".bd-sidebar-{side} .sidebar-close").click()
         phone.wait_for_selector(f".{side}-toggle[aria-expanded=false]")
-        assert article.is_visible()
+        assert article.is_visible() and phone.locator(f".{side}-toggle:focus").count() == 1
     # Ein Sprung auf derselben Seite führt zu Text, den das Verzeichnis nicht mehr verdeckt.
     phone.locator(".secondary-toggle").click()
     phone.locator(".bd-sidebar-secondary nav a").nth(1).click()
