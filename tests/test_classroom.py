@@ -182,6 +182,14 @@ def test_scripts_are_scripts_where_the_machine_calls_them_text():
     assert done.stdout.decode().strip() == "text/javascript"
 
 
+def test_impossible_port_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["site_server", "--port", "99999"])
+    with pytest.raises(SystemExit) as ended:
+        site_server.main()
+    assert ended.value.code == 2
+    assert "99999 ist kein Port von 1 bis 65535." in capsys.readouterr().err
+
+
 def test_package_that_is_not_to_be_had_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(classroom, "lock_for", lambda *_: ["x==1"])
     monkeypatch.setattr(subprocess, "run", lambda *_: subprocess.CompletedProcess([], 1))

@@ -258,6 +258,9 @@ VIOLATIONS = {
         tags=["nbval-ignore-output"]
     ),
     "kept_outputs_belong_to_their_code": lambda _, code: code[3].update(source="1"),
+    "alternative_texts_are_those_of_the_code": lambda _, code: code[1].outputs.append(
+        new_output("display_data", metadata={"image/png": {"alt": "Ein anderes Bild"}})
+    ),
     "only_marked_cells_raise": lambda _, code: code[2].metadata.pop("tags"),
     "definitions_are_the_lesson": lambda _, code: code[1].update(source="def f():\n    pass"),
     "examples_are_not_imported": lambda _, code: code[1].update(source="import examples.x"),

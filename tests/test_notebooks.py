@@ -204,6 +204,24 @@ def test_kept_outputs_belong_to_their_code(code):
     )
 
 
+def test_alternative_texts_are_those_of_the_code(code):
+    # Der Text steht oft in der Zelle vor dem Bild; dessen Ausgabe bliebe dann beim alten.
+    nodes = [node for _, cell, _ in code for node in ast.walk(tree(cell))]
+    written = {node.value for node in nodes if isinstance(getattr(node, "value", None), str)}
+    parts = sorted((text for text in written if len(text) > 20), key=len, reverse=True)
+    problems = []
+    for name, cell, _ in code:
+        for details in [
+            found for output in cell.outputs for found in output.get("metadata", {}).values()
+        ]:
+            rest = details.get("alt", "")
+            for part in parts:
+                rest = rest.replace(part, "")
+            if rest.strip():
+                problems.append(f"{name}: Im Code steht nicht „{rest.strip()}“")
+    complain(problems)
+
+
 def test_only_marked_cells_raise(code):
     problems = []
     for name, cell, marked in code:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make fehlt.")
 # `slow` endet erst, wenn in der anderen Reihe `mark` lief.
 MAKEFILE = """
-.PHONY: slow mark show red last
+.PHONY: slow mark show red litter last
 slow:
 \t@for n in $$(seq 200); do [ ! -e marked ] || break; sleep 0.05; done; test -e marked
 mark:
@@ -22,6 +22,8 @@ show:
 \t@echo "part $(PART) $$RIGHT$$NICE."
 red:
 \t@exit 3
+litter:
+\t@echo "left $$(mktemp)"
 last:
 \t@echo at last
 """
@@ -73,6 +75,13 @@ def test_every_gate_runs_and_one_red_is_enough(tmp_path):
     table = re.findall(r"^(\w+) +\d+ s  (grün|rot)$", said, re.M)
     assert code == 1
     assert table == [("show", "grün"), ("red", "rot"), ("mark", "grün"), ("last", "grün")]
+
+
+def test_what_a_gate_leaves_in_the_temporary_folder_goes_with_the_run(tmp_path):
+    code, said = run(tmp_path, "litter", "last")
+    left = re.search(r"^left (/.+)$", said, re.M)
+    assert code == 0
+    assert not Path(left[1]).exists()
 
 
 @pytest.mark.parametrize(("grouped", "between"), [(True, " "), (False, ",")])

@@ -70,10 +70,12 @@ def main() -> int:
     """Führt alle genannten Prüfungen aus, auch nach einem Fehler; 1, wenn eine rot war."""
     results = []
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
+    # Container schreiben auch als andere Benutzer; was sich nicht löschen lässt, ist kein Fehler.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         skipped = Path(folder) / "skipped"
         skipped.touch()
-        environment = {**os.environ, "SKIPPED_FILE": str(skipped)}
+        # Bibliotheken vergessen dort Sockets und Ordner; so enden auch die mit dem Lauf.
+        environment = {**os.environ, "SKIPPED_FILE": str(skipped), "TMPDIR": folder}
         for group in sys.argv[1:]:
             results += run_beside(group.split("+"), environment)
         reasons = sorted(set(skipped.read_text(encoding="utf-8").splitlines()))

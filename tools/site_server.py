@@ -91,6 +91,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Das gebaute Buch ausliefern")
     parser.add_argument("--port", type=int, default=8000)
     port = parser.parse_args().port
+    if not 0 < port < 65536:
+        parser.error(f"{port} ist kein Port von 1 bis 65535.")
     if not (SITE / "index.html").exists():
         sys.exit("Das Buch ist noch nicht gebaut. Abhilfe: make book")
     try:

@@ -163,7 +163,7 @@ def main() -> None:
             except PermissionError:
                 sys.exit("Der Ordner ist noch in Gebrauch. Abhilfe: JupyterLab darin beenden")
             print(f"{len(notebooks)} Notebooks ohne Lösungen: {STUDENT.relative_to(ROOT)}")
-            print("Öffnen: make lab FOLDER=_build/student; ohne make hilft das README darin")
+            print("Öffnen: make lab FOLDER=_build/student; ohne make: book/anhang/uebungen.md")
         case ["course"]:
             try:
                 course(notebooks, COURSE, ROOT / "tools" / "nbgrader_config.py")

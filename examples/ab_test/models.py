@@ -20,7 +20,7 @@ from examples.price_model.storage import write_together
 from examples.price_model.train import export_onnx
 
 WORSE_VERSION = "1.2.0"
-# Ein Zehntel der Bäume: kleiner und schneller, aber noch nicht fertig gelernt.
+# Knapp ein Drittel der Bäume: kleiner und schneller, aber noch nicht fertig gelernt.
 WORSE_TREES = 30
 
 

@@ -38,6 +38,13 @@ def moment(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
+def port(text: str) -> int:
+    """Liest einen Port; aus einer größeren Zahl macht mancher Server still einen anderen."""
+    if not (text.isdecimal() and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} ist kein Port von 1 bis 65535.")
+    return int(text)
+
+
 def above_zero(kind: type) -> Callable[[str], float]:
     """Gibt die Funktion zurück, die eine Zahl über null liest."""
 

@@ -61,7 +61,13 @@ def weeks(units: int, daily_units: float) -> int:
 def evaluate(folder: Path) -> tuple[str, np.ndarray, np.ndarray]:
     """Gibt Version, Fehler in US-Dollar und wahre Preise auf den Testdaten zurück."""
     _, X_test, _, y_test = split(load_diamonds()[0])
-    model = load_model("onnx", folder)
+    try:
+        model = load_model("onnx", folder)
+    except ModelMissingError:
+        raise
+    except Exception as error:  # die Fehler von onnxruntime haben keine gemeinsame Klasse
+        reason = f"Das Modell in {folder.name}/ lässt sich nicht laden ({type(error).__name__})."
+        raise ModelMissingError(reason) from None
     stones = [Stone.model_construct(**row) for row in X_test.to_dict("records")]
     return model.version, np.array(model.predict(stones)) - y_test, y_test.to_numpy()
 

@@ -28,7 +28,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from examples.ab_test.assignment import CONTROL, TREATMENT, assign
 from examples.ab_test.guardrail import Guardrail, Limits, usable
-from examples.ab_test.options import above_zero, address, fraction, moment
+from examples.ab_test.options import above_zero, address, fraction, moment, port
 from examples.fastapi_service.app import BodyLimit, fail, refuse, reject
 from examples.service_logging.middleware import accepted_id, pseudonym
 
@@ -371,7 +371,7 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--log", type=Path, default=Path("exposures.jsonl"), help="Protokoll")
     parser.add_argument("--at", type=moment, help="Uhrzeit beim Start, für Versuche im Zeitraffer")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8221)
+    parser.add_argument("--port", type=port, default=8221)
     parser.add_argument("--timeout", type=above_zero(float), default=5.0, help="Sekunden je Arm")
     parser.add_argument("--max-pending", type=above_zero(int), default=500, help="offene Schatten")
     limits = parser.add_argument_group("Guardrail, je Fenster der letzten Fragen")

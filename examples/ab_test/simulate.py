@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.special import bdtr
 
 from examples.ab_test.assignment import bucket
 from examples.ab_test.sequential import always_valid, boundaries
@@ -18,13 +19,20 @@ BASE, TARGET, PER_ARM = 0.10, 0.11, 14_749
 FIXED = 1.959964
 
 
+def successes(rng: np.random.Generator, n: int, rate: float, shape: tuple[int, int]) -> np.ndarray:
+    """Zieht die Erfolge aus je `n` Versuchen; `rng.binomial` zöge mit jedem NumPy andere."""
+    return bdtr(np.arange(n), n, rate).searchsorted(rng.random(shape), side="right")
+
+
 def looks_at(
     rng: np.random.Generator, runs: int, looks: int, rates: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Spielt `runs` Versuche durch; gibt je Blick z und die Varianz der Differenz zurück."""
     each = PER_ARM // looks
     seen = each * np.arange(1, looks + 1)
-    control, treatment = (rng.binomial(each, r, (runs, looks)).cumsum(axis=1) for r in rates)
+    control, treatment = (
+        successes(rng, each, rate, (runs, looks)).cumsum(axis=1) for rate in rates
+    )
     pooled = (control + treatment) / (2 * seen)
     variance = pooled * (1 - pooled) * 2 / seen
     return (treatment - control) / seen / np.sqrt(variance), variance

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 
 from examples.auto_scaling.record import NAMESPACE
+from examples.load_balancing.load import http_address
 from examples.price_model.schema import EXAMPLE
 
 DEPLOYMENT = "deployment/price-api"
@@ -93,7 +94,7 @@ def measure(url: str, patience: float = 12) -> dict:
 def main() -> None:
     """Misst einmal und zeigt das Ergebnis als JSON."""
     parser = argparse.ArgumentParser(description="Auf null und zurück")
-    parser.add_argument("url")
+    parser.add_argument("url", type=http_address)
     print(json.dumps(measure(parser.parse_args().url)))
 
 

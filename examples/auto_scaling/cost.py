@@ -10,7 +10,7 @@ import re
 import sys
 import urllib.request
 
-from examples.load_balancing.load import run
+from examples.load_balancing.load import http_address, run
 from examples.price_model.schema import EXAMPLE, MAX_BATCH
 
 CPU = re.compile(r"^process_cpu_seconds_total (\S+)$", re.MULTILINE)
@@ -76,7 +76,7 @@ def dollars(seconds: float, price: float, utilization: float) -> float:
 def main() -> None:
     """Misst und rechnet; zeigt das Ergebnis als JSON."""
     parser = argparse.ArgumentParser(description="Kosten je 1000 Vorhersagen")
-    parser.add_argument("url")
+    parser.add_argument("url", type=http_address)
     parser.add_argument("--price", type=float, required=True, help="Dollar je Kernstunde")
     parser.add_argument("--utilization", type=float, default=0.6, help="Ziel des HPA, 0 bis 1")
     options = parser.parse_args()

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from examples.load_balancing.load import Client
+from examples.load_balancing.load import Client, http_address
 
 REPLICA = "ray::ServeReplica:price"
 CLIENTS = 8
@@ -77,7 +77,7 @@ def kill_one(port: int) -> int:
 def main() -> None:
     """Gibt Last, tötet dabei ein Replikat und zeigt die Zählung als JSON."""
     parser = argparse.ArgumentParser(description="Ein Replikat unter Last beenden")
-    parser.add_argument("url")
+    parser.add_argument("url", type=http_address)
     parser.add_argument("--attempts", type=int, default=1, help="Versuche je Frage")
     options = parser.parse_args()
     if options.attempts < 1:

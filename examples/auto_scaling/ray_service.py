@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from examples.ab_test.options import port
 from examples.price_model.predict import ModelMissingError, load_metadata
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,7 +194,7 @@ def check(port: int, trace: Path | None) -> None:
 def main() -> None:
     """Startet den Dienst und beendet ihn bei SIGTERM samt Cluster."""
     parser = argparse.ArgumentParser(description="Preisdienst auf Ray Serve")
-    parser.add_argument("--port", type=int, default=8171)
+    parser.add_argument("--port", type=port, default=8171)
     parser.add_argument("--trace", type=Path, help="Datei für die Spur der Replikate")
     options = parser.parse_args()
     check(options.port, options.trace)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from examples.auto_scaling.ray_service import AUTOSCALING, REPLICA_CPUS
 from examples.auto_scaling.simulate import limited, wanted
-from examples.load_balancing.load import run, summary
+from examples.load_balancing.load import http_address, run, summary
 
 TARGET, MAXIMUM = AUTOSCALING["target_ongoing_requests"], AUTOSCALING["max_replicas"]
 CPU_TARGET_PERCENT = 60
@@ -95,7 +95,7 @@ def measure(url: str, trace: Path, clients: int) -> dict:
 def main() -> None:
     """Misst einmal und zeigt das Ergebnis als JSON."""
     parser = argparse.ArgumentParser(description="Ray Serve hinauf und hinunter")
-    parser.add_argument("url")
+    parser.add_argument("url", type=http_address)
     parser.add_argument("trace", type=Path)
     options = parser.parse_args()
     print(json.dumps(measure(options.url, options.trace, clients=8)))

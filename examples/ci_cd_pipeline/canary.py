@@ -10,6 +10,7 @@ import argparse
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 import httpx
 
@@ -67,8 +68,15 @@ def fraction(text: str) -> float:
 
 
 def stop(*_: object) -> None:
-    """Macht aus SIGTERM einen geordneten Abbruch."""
+    """Macht aus SIGTERM und `SIGINT` einen geordneten Abbruch."""
+    listen(lambda *_: None)
     raise CanaryError("Der Canary wurde abgebrochen.")
+
+
+def listen(handler: Callable[..., None]) -> None:
+    """Legt fest, was bei SIGTERM und `SIGINT` geschieht."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
 
 
 def main() -> int:
@@ -84,7 +92,7 @@ def main() -> int:
     options = parser.parse_args()
     if sorted(options.steps) != options.steps or options.requests < 1:
         parser.error("Die Stufen müssen steigen, und je Stufe braucht es mindestens eine Frage.")
-    signal.signal(signal.SIGTERM, stop)
+    listen(stop)
     with httpx.Client(base_url=options.router, timeout=10, trust_env=False) as client:
         try:
             if options.stop:
@@ -110,6 +118,7 @@ def withdraw(client: httpx.Client, reason: str) -> None:
 
 def give_up(client: httpx.Client) -> None:
     """Nach einem Fehler: den Kandidaten aus dem Verkehr nehmen oder sagen, dass es nicht ging."""
+    listen(lambda *_: None)  # Aufräumen lässt sich nicht abbrechen
     try:
         withdraw(client, "Canary gescheitert")
     except (httpx.HTTPError, ValueError, KeyError):

@@ -16,13 +16,18 @@ from examples.ci_cd_pipeline.canary import CanaryError, assigned, split
 
 def crown(folder: Path) -> None:
     """Legt den Kandidaten an die Stelle des Champions; der alte bleibt als `previous`."""
-    previous, fresh = folder / "previous", folder / "champion.new"
+    champion, previous, fresh = folder / "champion", folder / "previous", folder / "champion.new"
     shutil.rmtree(fresh, ignore_errors=True)
     # Erst die ganze Kopie: Auf voller Platte bleibt der alte Champion, wo er ist.
     shutil.copytree(folder / "candidate", fresh)
     shutil.rmtree(previous, ignore_errors=True)
-    (folder / "champion").replace(previous)
-    fresh.replace(folder / "champion")
+    try:
+        champion.replace(previous)
+        fresh.replace(champion)
+    except BaseException:  # auch von Hand abgebrochen
+        if previous.exists() and not champion.exists():
+            previous.replace(champion)
+        raise
 
 
 def main() -> int:

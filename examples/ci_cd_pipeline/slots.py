@@ -16,6 +16,8 @@ import sys
 import threading
 from pathlib import Path
 
+from examples.ab_test.options import port
+
 PREFIX = "ci-cd"
 RESTART_SECONDS = 1.0
 APP = "examples.fastapi_service.app:app"
@@ -73,7 +75,7 @@ class Slot:
             return json.loads(self.file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):  # auch zu tiefe Klammern
             return self.running
 
     def stop(self) -> None:
@@ -97,10 +99,10 @@ class Slot:
 
 def slot(text: str) -> tuple[str, int]:
     """Liest NAME=PORT."""
-    name, _, port = text.partition("=")
-    if not name.isalpha() or not port.isdecimal():
+    name, _, number = text.partition("=")
+    if not name.isalpha() or not number.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} ist nicht NAME=PORT.")
-    return name, int(port)
+    return name, port(number)
 
 
 def main() -> int:

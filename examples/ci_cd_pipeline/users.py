@@ -6,6 +6,7 @@ GET / nennt gesendete, beantwortete und gescheiterte Fragen und welche Version g
 
 import argparse
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from itertools import cycle
 
 import httpx
 
+from examples.ab_test.options import above_zero, address, port
 from examples.ab_test.traffic import visits
 
 USERS = 500
@@ -59,13 +61,19 @@ class Counted(BaseHTTPRequestHandler):
 def main() -> None:
     """Fragt im Hintergrund und zeigt die Zähler, bis der Prozess endet."""
     parser = argparse.ArgumentParser(description="Nutzer, die ununterbrochen fragen.")
-    parser.add_argument("router", help="Adresse, die sie fragen")
-    parser.add_argument("--port", type=int, default=8239, help="hier stehen die Zähler")
-    parser.add_argument("--rate", type=float, default=40, help="höchstens so oft je Sekunde")
+    parser.add_argument("router", type=address, help="Adresse, die sie fragen")
+    parser.add_argument("--port", type=port, default=8239, help="hier stehen die Zähler")
+    parser.add_argument(
+        "--rate", type=above_zero(float), default=40, help="höchstens so oft je Sekunde"
+    )
     options = parser.parse_args()
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", options.port), Counted)
+    except OSError:
+        sys.exit(f"Port {options.port} ist belegt.")
     arguments = (options.router, options.rate)
     threading.Thread(target=ask_forever, args=arguments, daemon=True).start()
-    ThreadingHTTPServer(("127.0.0.1", options.port), Counted).serve_forever()
+    server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def replace(old: str, new: str, project: str) -> None:
     reload = ["exec", "-T", "lb", "nginx", "-s", "reload"]
     try:
         compose(new, project, "up", "--detach", "--wait", *beside, "api")
-    except RolloutError:
+    except BaseException:  # auch von Hand abgebrochen
         remove(new, project)  # die alten haben die ganze Zeit geantwortet
         raise
     compose(new, project, *reload)  # nginx lernt die neuen
@@ -101,6 +101,9 @@ def main() -> int:
         return 1
     except RolloutError as error:
         print(f"Nicht ganz ersetzt: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Nicht ganz ersetzt: Der Wechsel wurde abgebrochen.", file=sys.stderr)
         return 1
     print(f"{old} → {options.version}")
     return 0

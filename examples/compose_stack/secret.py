@@ -40,4 +40,7 @@ def ssha(password: str) -> str:
 
 
 if __name__ == "__main__":
-    create(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
+    try:
+        create(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
+    except OSError as error:
+        sys.exit(f"Der Ordner lässt sich nicht anlegen: {error.strerror}.")

@@ -35,12 +35,13 @@ def start(project: str, port: int, profiles: list[str]) -> str | None:
     if not before.stdout and taken(port):
         return f"Port {port} ist belegt. Ein anderer geht mit --port."
     chosen = [part for profile in profiles for part in ("--profile", profile)]
-    up = compose(*chosen, "up", "--detach", "--wait")
-    if up.returncode == 0:
-        return None
-    if not before.stdout:
-        compose("--profile", "*", "down")
-    return last_line(up.stderr)
+    up = None
+    try:
+        up = compose(*chosen, "up", "--detach", "--wait")
+    finally:  # auch nach einem Abbruch von Hand
+        if not before.stdout and (up is None or up.returncode):
+            compose("--profile", "*", "down")
+    return last_line(up.stderr) if up.returncode else None
 
 
 def taken(port: int) -> bool:
@@ -65,6 +66,8 @@ def main() -> int:
         problem = start(options.project, options.port, options.profile)
     except FileNotFoundError:
         problem = "Docker ist nicht installiert."
+    except KeyboardInterrupt:
+        problem = "Der Start wurde abgebrochen."
     if problem:
         print(f"Nichts gestartet: {problem}", file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from examples.load_balancing.load import positive, run, summary
+from examples.load_balancing.load import http_address, positive, run, summary
 
 RATE_PER_SECOND = 40
 SLICE_SECONDS = 1
@@ -57,7 +57,7 @@ def ask(url: str, rate: float, done: threading.Event, answers: list) -> None:
 def main() -> int:
     """Misst und gibt die Zählung aus; scheitert der Befehl, auch dieser Aufruf."""
     parser = argparse.ArgumentParser(description="Einen Befehl unter Last ausführen.")
-    parser.add_argument("url")
+    parser.add_argument("url", type=http_address)
     parser.add_argument(
         "--rate", type=positive, default=RATE_PER_SECOND, help="Anfragen je Sekunde"
     )

@@ -43,8 +43,10 @@ def load(folder: Path) -> tuple[Pipeline, str]:
         raise tracking.TrackingError(f"In {folder.name}/ liegt keine mlflow.db.")
     experiment = tracking.connect(local(folder), EXPERIMENT)
     with tracking.readable_errors():
-        newest = mlflow.MlflowClient().search_runs([experiment], max_results=1)[0]
-    return tracking.load_model(local(folder), newest.info.run_id)
+        newest = mlflow.MlflowClient().search_runs([experiment], max_results=1)
+    if not newest:
+        raise tracking.TrackingError(f"In {folder.name}/ steht kein Lauf.")
+    return tracking.load_model(local(folder), newest[0].info.run_id)
 
 
 def answers(pipeline: Pipeline, version: str, line: str) -> object:
@@ -52,10 +54,10 @@ def answers(pipeline: Pipeline, version: str, line: str) -> object:
     try:
         question = json.loads(line)
         stones = parse(question)
-    except json.JSONDecodeError:
-        return {"detail": [{"field": "body", "reason": REASONS["json_invalid"]}]}
     except InvalidStoneError as error:
         return {"detail": error.problems}
+    except (ValueError, RecursionError):  # auch zu lange Zahlen, zu tiefe Klammern
+        return {"detail": [{"field": "body", "reason": REASONS["json_invalid"]}]}
     prices = pipeline.predict(pd.DataFrame([stone.model_dump() for stone in stones]))
     found = [{"price_usd": round(float(price), 2), "model_version": version} for price in prices]
     return found if isinstance(question, list) else found[0]
@@ -83,7 +85,7 @@ def main() -> int:
     except (tracking.TrackingError, ModelMissingError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    for line in [arguments.question] if arguments.question else sys.stdin:
+    for line in [arguments.question] if arguments.question is not None else sys.stdin:
         print(json.dumps(answers(*loaded, line)), flush=True)
     return 0
 

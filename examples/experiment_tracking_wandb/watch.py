@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 
+from examples.ab_test.options import port
+
 PORT = 8245
 
 
@@ -46,10 +48,14 @@ def watch(command: list[str], port: int = PORT) -> dict:
 def main() -> int:
     """Führt den Befehl mit diesem Python aus; nennt das Ergebnis als JSON."""
     parser = argparse.ArgumentParser(description="Verbindungsversuche eines Programms zählen")
-    parser.add_argument("--port", type=int, default=PORT)
+    parser.add_argument("--port", type=port, default=PORT)
     parser.add_argument("command", nargs="+", help="nach --: Argumente für Python")
     arguments = parser.parse_args()
-    print(json.dumps(watch([sys.executable, *arguments.command], arguments.port)))
+    try:
+        print(json.dumps(watch([sys.executable, *arguments.command], arguments.port)))
+    except OSError:
+        print(f"Port {arguments.port} ist belegt.", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -82,6 +82,8 @@ def main() -> None:
         print(json.dumps(asyncio.run(measure(**options))))
     except (OSError, EOFError, statistics.StatisticsError) as error:
         sys.exit(f"Keine Messung: {str(error)[:200] or 'keine Antwort'}")
+    except ValueError:
+        sys.exit("Keine Messung: Erwartet wird eine Adresse wie http://127.0.0.1:8104/predict.")
 
 
 if __name__ == "__main__":

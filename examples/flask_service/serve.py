@@ -23,6 +23,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Preisdienst unter waitress")
     parser.add_argument("--port", type=int, default=8103)
     port = parser.parse_args().port
+    if not 0 < port < 65536:
+        parser.error(f"{port} ist kein Port von 1 bis 65535.")
     # waitress kennt SIGTERM nicht: ohne diese Zeile verlöre jeder Neustart laufende Antworten.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     app = create_app()

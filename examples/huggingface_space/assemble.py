@@ -6,6 +6,7 @@ Aufruf: python -m examples.huggingface_space.assemble Zielordner
 import re
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -95,13 +96,37 @@ PARTS = {"space": space, "model": model, "static": static}
 
 
 def main(target: Path) -> None:
-    """Füllt die Ordner `space`, `model` und `static` unter `target`; alte verschwinden."""
+    """Füllt die Ordner `space`, `model` und `static` unter `target`; alte verschwinden.
+
+    Ersetzt wird nur, was von hier stammt, und erst, wenn alles Neue fertig ist.
+    """
     load_metadata()  # ohne Modell entsteht auch kein halber Ordner
-    for name, write in PARTS.items():
-        folder = target / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        write(folder)
+    for name in PARTS:
+        if foreign(target / name):
+            raise FileExistsError(f"{target / name} stammt nicht von hier und bleibt.")
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="assemble-", dir=target) as work:
+        for name, write in PARTS.items():
+            fresh = Path(work, name)
+            fresh.mkdir()
+            write(fresh)
+        for name in PARTS:
+            if (target / name).exists():
+                (target / name).rename(Path(work, f"{name}.old"))
+            Path(work, name).rename(target / name)
+
+
+def foreign(folder: Path) -> bool:
+    """Sagt, ob dort etwas liegt, das dieses Programm nicht geschrieben hat."""
+    if folder.is_symlink() or folder.is_file():
+        return True
+    if not folder.exists() or not any(folder.iterdir()):
+        return False
+    card = folder / "README.md"
+    if not card.is_file() or not card.read_bytes().startswith(b"---"):
+        return True
+    # Eine Karte haben auch die Vorlage und ein Klon vom Hub.
+    return folder.samefile(HERE / "static") or (folder / ".git").exists()
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def read_manifest(folder: Path) -> dict:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if manifest.keys() >= FIELDS and manifest["versions"].keys() >= set(PACKAGES):
             return manifest
-    except (ValueError, AttributeError):  # kein JSON oder kein Objekt
+    except (ValueError, AttributeError, RecursionError):  # kein JSON oder kein Objekt
         pass
     raise UnusableModelError(f"{MANIFEST} ist kein vollständiger Beipackzettel. Nicht geladen.")
 

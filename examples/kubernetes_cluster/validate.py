@@ -19,10 +19,11 @@ def documents(path: Path) -> list[dict]:
     """Liest alle Objekte einer Datei oder eines Ordners für Kustomize."""
     if not path.exists():
         raise ClusterError(f"{path.name} gibt es nicht.")
-    text = run(["kubectl", "kustomize", str(path)]) if path.is_dir() else path.read_text("utf-8")
+    # Bytes: So ist auch ein Bild nur kein YAML.
+    text = run(["kubectl", "kustomize", str(path)]) if path.is_dir() else path.read_bytes()
     try:
         found = [document for document in yaml.safe_load_all(text) if document is not None]
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise ClusterError(f"{path.name} ist kein gültiges YAML.") from None
     if not found or not all(isinstance(document, dict) for document in found):
         raise ClusterError(f"{path.name} enthält kein Objekt für Kubernetes.")

@@ -96,7 +96,9 @@ class Cluster:
     def check_config(self) -> None:
         """Lässt HAProxy seine Konfiguration lesen, bevor irgendetwas startet."""
         if not shutil.which("haproxy"):
-            raise ClusterError("Es fehlt HAProxy. Abhilfe: sudo apt install haproxy")
+            raise ClusterError(
+                "Es fehlt HAProxy. Abhilfe: sudo apt install haproxy · macOS: brew install haproxy"
+            )
         check = ["haproxy", "-c", "-f", self.config]
         done = subprocess.run(check, env=self.environment, capture_output=True, text=True)
         if done.returncode:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from examples.load_balancing import admin
 from examples.load_balancing.cluster import ask_status
+from examples.load_balancing.load import http_address
 
 # Nach Zeit und Zahl begrenzt, auch wenn hier etwas hängen bleibt.
 LIMITS = ["--seconds", "120", "--max-requests", "6000"]
@@ -75,7 +76,7 @@ def main() -> None:
     """Zeigt das Ergebnis als JSON."""
     parser = argparse.ArgumentParser(description="Unter Last stören und zählen")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("url")
+    parser.add_argument("url", type=http_address)
     parser.add_argument("fault", choices=("crash", "drain", "abrupt"))
     options = parser.parse_args()
     try:

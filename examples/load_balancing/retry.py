@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 
+from examples.load_balancing.load import http_address
 from examples.price_model.schema import EXAMPLE
 
 MAX_REQUESTS = 1000
@@ -55,7 +56,7 @@ def answered(url: str) -> bool:
 def main() -> None:
     """Zeigt als JSON, wie viele Anfragen wie viele Versuche brauchten."""
     parser = argparse.ArgumentParser(description="Fragen und bei Fehlern wiederholen")
-    parser.add_argument("url")
+    parser.add_argument("url", type=http_address)
     parser.add_argument("--requests", type=int, default=100)
     # So viele, wie überhaupt möglich sind: kein Budget.
     parser.add_argument("--budget", type=float, default=None)

@@ -241,6 +241,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         questions = options.questions.read_bytes() if options.questions else None
     except OSError:
         parser.error(f"Die Datei {options.questions.name} lässt sich nicht lesen.")
+    try:
+        if options.out:
+            options.out.open("ab").close()  # eine ältere Messung bleibt, bis die neue da ist
+    except OSError:
+        parser.error(f"Die Datei {options.out} lässt sich nicht schreiben.")
     options.bodies = questions.splitlines() if questions else [json.dumps(EXAMPLE).encode()]
     return options
 
@@ -249,11 +254,15 @@ def main() -> int:
     """Ein Lauf: Zahlen auf die Standardausgabe, Urteil als Satz und Exitcode."""
     options = parse_arguments()
     samples, opened = asyncio.run(run(options))
-    if options.out:
-        write(options.out, samples)
     result = report(samples, opened)
     if not options.quiet:
         print(json.dumps(result))
+    try:
+        if options.out:
+            write(options.out, samples)
+    except OSError as error:
+        print(f"Die einzelnen Anfragen fehlen: {error.strerror}.", file=sys.stderr)
+        return INVALID
     if options.slo_p99_ms is None:
         return 0
     code, sentence = verdict(result, options.slo_p99_ms, options.max_late_ms)

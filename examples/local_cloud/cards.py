@@ -30,12 +30,16 @@ def check(text: str, kind: str) -> tuple[dict, list[str], list[str]]:
         return {}, *(([], [WORDS["no_head"]]) if kind == "model" else ([WORDS["no_head"]], []))
     try:
         data = yaml.safe_load(found[1]) or {}
-    except yaml.YAMLError as error:
+        # Ein Datum kennt nur YAML; über die Leitung geht es als Text.
+        sent = json.loads(json.dumps(data, default=str, ensure_ascii=False).encode())
+    except Exception as error:  # mancher Wert wirft keinen `YAMLError`
         return {}, [f"bad indentation or syntax: {getattr(error, 'problem', error)}"], []
     if not isinstance(data, dict):
         return {}, ["metadata must be a mapping"], []
-    errors = sorted(VALIDATORS[kind].iter_errors(data), key=lambda error: list(error.absolute_path))
-    return data, [message(error) for error in errors], []
+    errors = sorted(
+        VALIDATORS[kind].iter_errors(data), key=lambda error: [*map(str, error.absolute_path)]
+    )
+    return sent, [message(error) for error in errors], []
 
 
 def message(error: ValidationError) -> str:

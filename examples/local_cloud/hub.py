@@ -27,7 +27,7 @@ from examples.local_cloud.service import App, Refusal, Request, Response, route,
 from examples.local_cloud.spaces import Space
 
 KINDS = {"models": "model", "spaces": "space"}
-NAME = re.compile(r"[\w.-]{1,96}")
+NAME = re.compile(r"(?!\.\.?$)[\w.-]{1,96}")
 LARGE_BYTES = 10_000_000
 REPOSITORY = "/(?:(?P<kind>spaces|datasets)/)?{owner}/{name}"
 GIT = REPOSITORY + "/(?P<service>info/refs|git-upload-pack|git-receive-pack)"
@@ -140,8 +140,9 @@ class Hub(App):
             raise Refusal(403 if caller else 401, f"Der Schlüssel darf bei {owner} nichts anlegen.")
         if kind not in KINDS.values() or sdk == "docker":
             raise Refusal(501, f"Nicht nachgebildet: Repositorys der Art {sdk or kind}")
-        if not NAME.fullmatch(str(asked.get("name"))):
-            raise Refusal(400, f"Ungültiger Name: {asked.get('name')}")
+        for part in (owner, asked.get("name")):
+            if not NAME.fullmatch(str(part)):
+                raise Refusal(400, f"Ungültiger Name: {part}")
         url = f"{self.address}/{_prefix(kind)}{name}"
         if (kind, name) in self._repositories:
             error = WORDS["exists"].format(kind=kind, name=name)

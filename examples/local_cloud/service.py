@@ -56,7 +56,7 @@ class Request:
         """Liest den Inhalt als JSON-Objekt; sonst `Refusal` mit 400."""
         try:
             content = json.loads(self.body, object_hook=Fields)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Refusal(400, "Der Inhalt ist kein gültiges JSON.") from None
         if not isinstance(content, dict):
             raise Refusal(400, "Erwartet wird ein JSON-Objekt.")
@@ -76,7 +76,8 @@ class Response:
         """Der Inhalt, wie er über die Leitung geht."""
         if isinstance(self.content, bytes):
             return self.content
-        return json.dumps(self.content, ensure_ascii=False).encode()
+        text = json.dumps(self.content, ensure_ascii=False)
+        return text.encode(errors="backslashreplace")  # ein halbes Zeichen bleibt als \ud800
 
 
 class Refusal(Exception):  # noqa: N818 – eine Absage ist kein Fehler des Dienstes
@@ -212,6 +213,8 @@ def free_port() -> int:
 
 def say(line: str) -> None:
     """Schreibt eine Zeile ins Protokoll, am Stück: Jede Verbindung hat einen eigenen Thread."""
+    # Adressen nennt, wer anfragt: Ein Umbruch darin wäre eine zweite, erfundene Zeile.
+    line = "".join(sign if sign.isprintable() else "?" for sign in line)
     print(f"{line}\n", end="", flush=True)
 
 
@@ -293,7 +296,7 @@ class _Server(ThreadingHTTPServer):
 def run(build: Callable[[Path], App], tls: ssl.SSLContext | None = None) -> None:
     """Startet die Plattform auf dem Port der Befehlszeile und beendet sie bei SIGTERM.
 
-    Was sie speichert, liegt in einem Ordner, der mit ihr verschwindet.
+    Was sie speichert, liegt in einem Ordner, der mit ihr verschwindet, außer unter Windows.
     """
     parser = argparse.ArgumentParser(description="Nachbildung einer Plattform auf 127.0.0.1")
     parser.add_argument("--port", type=int, required=True)

@@ -20,6 +20,7 @@ from fastapi import FastAPI, Request
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict
 
+from examples.ab_test.options import port
 from examples.experiment_tracking_mlflow.tracking import TrackingError
 from examples.fastapi_service import app as service
 from examples.model_registry.loading import ModelVersion, UnusableError, load
@@ -153,7 +154,7 @@ def main() -> None:
     parser.add_argument("--tracking-uri", required=True, help="Adresse des MLflow-Servers")
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--alias", default=CHAMPION)
-    parser.add_argument("--port", type=int, default=8232)
+    parser.add_argument("--port", type=port, default=8232)
     parser.add_argument("--poll", type=float, default=5, help="Sekunden zwischen zwei Blicken")
     parser.add_argument("--log", type=Path, help="Ordner des Logs; dann auch mit /metrics")
     given = parser.parse_args()

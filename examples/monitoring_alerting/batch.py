@@ -21,7 +21,12 @@ from statistics import fmean
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from examples.ab_test.options import port
 from examples.price_model.predict import ModelMissingError, load_metadata
+
+# Woran das Lesen scheitern kann; zuletzt an einer Zahl mit 400 Stellen und an 100 000 Klammern.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
+UNREADABLE += (OverflowError, RecursionError)
 
 
 def rows(path: Path) -> list[dict]:
@@ -43,7 +48,7 @@ def drift(path: Path) -> list[Metric]:
     last = [row for row in rows(path) if "window" in row][-1]
     psi = GaugeMetricFamily("price_drift_psi", "PSI im letzten Fenster", labels=["feature"])
     for name, value in last["psi"].items():
-        psi.add_metric([name], value)
+        psi.add_metric([name], float(value))
     checked = seconds(last["time"]) if "time" in last else path.stat().st_mtime
     alarm = GaugeMetricFamily("price_drift_alarm", "1: der Detektor meldet Drift")
     alarm.add_metric([], float(last["alarm"]))
@@ -87,7 +92,7 @@ class Results:
                 continue
             try:
                 found = source()
-            except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+            except UNREADABLE:
                 found = []
             readable.add_metric([name], float(bool(found)))
             yield from found
@@ -99,7 +104,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Ergebnisse von Prüfungen als Metriken")
     parser.add_argument("--drift", type=Path, help="Ausgabe des Detektors, JSON-Zeilen")
     parser.add_argument("--labels", type=Path, help="Verkäufe, JSON-Zeilen")
-    parser.add_argument("--port", type=int, default=8226)
+    parser.add_argument("--port", type=port, default=8226)
     options = parser.parse_args()
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+from examples.ab_test.options import port
 from examples.load_balancing.cluster import ClusterError, check_ports, watcher
 from examples.monitoring_alerting.rules import RuleError, read, shorten
 
@@ -103,12 +104,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Prometheus oder Alertmanager starten")
     what = parser.add_subparsers(dest="what", required=True)
     first = what.add_parser("prometheus")
-    first.add_argument("--port", type=int, default=8227)
+    first.add_argument("--port", type=port, default=8227)
     first.add_argument("--target", action="append", metavar="JOB=ADRESSE", default=[])
     first.add_argument("--alertmanager", default="127.0.0.1:8228")
     first.add_argument("--rules", type=Path, default=HERE / "rules.yml")
     second = what.add_parser("alertmanager")
-    second.add_argument("--port", type=int, default=8228)
+    second.add_argument("--port", type=port, default=8228)
     second.add_argument("--webhook", default="http://127.0.0.1:8229")
     for each in (first, second):
         each.add_argument("--speed", type=float, default=1, help="60: aus Minuten werden Sekunden")

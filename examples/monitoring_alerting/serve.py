@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("--app", choices=APPS, default="monitored")
     parser.add_argument("--log", type=Path, help="Ordner des Logs; sonst verschwindet es am Ende")
     options = parser.parse_args()
+    if not 0 < options.port < 65536:
+        parser.error(f"{options.port} ist kein Port von 1 bis 65535.")
     if options.workers < 1:
         sys.exit("Es braucht mindestens einen Worker.")
     # Endet der Start vorzeitig, soll der Ordner trotzdem verschwinden.

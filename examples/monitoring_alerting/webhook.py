@@ -12,6 +12,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from examples.ab_test.options import port
+
 RECEIVERS = {"/page", "/ticket"}
 MAX_BYTES = 1024 * 1024
 
@@ -54,7 +56,7 @@ class Webhook(BaseHTTPRequestHandler):
             return self.answer(404 if self.path not in RECEIVERS else 413)
         try:
             found = lines(self.path.strip("/"), json.loads(self.rfile.read(size)))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return self.answer(400)
         try:
             text = "".join(f"{json.dumps(line)}\n" for line in found).encode()
@@ -82,7 +84,7 @@ def main() -> int:
     """Läuft, bis ein Signal kommt."""
     parser = argparse.ArgumentParser(description="Meldungen des Alertmanagers annehmen")
     parser.add_argument("file", type=Path, help="hier kommt je Alarm eine Zeile hinzu")
-    parser.add_argument("--port", type=int, default=8229)
+    parser.add_argument("--port", type=port, default=8229)
     options = parser.parse_args()
     try:
         options.file.touch()

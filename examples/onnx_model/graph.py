@@ -8,6 +8,7 @@ from collections import defaultdict
 from textwrap import fill
 
 import onnx
+from google.protobuf.message import DecodeError
 from matplotlib.figure import Figure
 
 INK, LINE, FILL = "#1b2a33", "#0b6e75", "#e6f1f2"
@@ -74,7 +75,19 @@ def draw(graph: onnx.GraphProto) -> Figure:
     return figure
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Liest die Datei und schreibt das Bild; was davon nicht geht, ist ein Satz."""
     if len(sys.argv) != 3:
         sys.exit(f"Aufruf: python -m {__spec__.name} MODELL.onnx BILD.png")
-    draw(onnx.load(sys.argv[1]).graph).savefig(sys.argv[2], dpi=150)
+    try:
+        picture = draw(onnx.load(sys.argv[1]).graph)
+    except (OSError, DecodeError, ValueError):  # eine leere Datei ist ein Graph ohne Knoten
+        sys.exit(f"{sys.argv[1]} ist kein lesbares Modell.")
+    try:
+        picture.savefig(sys.argv[2], dpi=150)
+    except (OSError, ValueError):
+        sys.exit(f"{sys.argv[2]} lässt sich nicht als Bild schreiben.")
+
+
+if __name__ == "__main__":
+    main()

@@ -34,6 +34,7 @@ from examples.price_model.storage import write_together
 
 ROOT = Path(__file__).resolve().parents[2]
 PROVENANCE = "provenance.json"
+FIELDS = {"file", "format", "sha256", "stones", "prices_usd"}
 # Klein genug, um im Repository zu liegen; um die Güte geht es hier nicht.
 PIPELINE = {"iterations": 20}
 NETWORK = {"units": 8, "epochs": 1}
@@ -297,9 +298,12 @@ def provenance(folder: Path) -> list[dict]:
     if not path.exists():
         return []
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise MuseumError(f"{path.name} in {folder.name}/ ist kein gültiges JSON.") from None
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        if all(entry.keys() >= FIELDS for entry in entries):
+            return entries
+    except (ValueError, TypeError, AttributeError, RecursionError):  # kein JSON, keine Liste
+        pass
+    raise MuseumError(f"{path.name} in {folder.name}/ ist keine vollständige Herkunftsangabe.")
 
 
 def add(folder: Path, names: Iterable[str]) -> list[str]:

@@ -42,7 +42,7 @@ def load_metadata(folder: Path = ARTIFACTS) -> dict:
     """Liest metadata.json; es wird zuletzt geschrieben und zeigt ein ganzes Modell an."""
     try:
         return json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ModelMissingError(
             f"In {folder.name}/ liegt kein Modell. Zuerst ausführen: make model"
         ) from None

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from examples.ab_test.options import port
 from examples.price_model.schema import (
     CATEGORIES,
     FEATURES,
@@ -186,7 +187,7 @@ def build_app(model: Model) -> Starlette:
 def main() -> int:
     """Lädt das Modell und öffnet erst dann den Port; die Schalter heißen wie im Original."""
     parser = argparse.ArgumentParser(description="Modellserver für das SavedModel")
-    parser.add_argument("--rest_api_port", type=int, default=8108)
+    parser.add_argument("--rest_api_port", type=port, default=8108)
     parser.add_argument("--model_base_path", type=Path, default=MODELS)
     arguments = parser.parse_args()
     try:

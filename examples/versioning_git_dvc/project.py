@@ -85,7 +85,7 @@ def create(folder: Path) -> Path:
             ["git", "add", "."],
             ["git", "commit", "--quiet", "--message=Projekt mit den Steinen vom Oktober"],
         )
-    except (OSError, ProjectError):
+    except BaseException:  # auch von Hand abgebrochen
         shutil.rmtree(project, ignore_errors=True)
         raise
     return project
@@ -136,6 +136,9 @@ def main() -> int:
             print(f"data/stones.csv: {deliver(options.folder / 'project', options.month)} Steine.")
     except (ProjectError, SealError, OSError) as error:
         print(f"Fehler: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Fehler: Von Hand abgebrochen.", file=sys.stderr)
         return 1
     return 0
 

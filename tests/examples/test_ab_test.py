@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -364,6 +365,9 @@ def test_broken_router_blames_the_control_arm(build):
         (["--window", "0"], "null"),
         (["--window", "10"], "min-requests"),
         (["--at", "gestern"], "Zeitpunkt"),
+        (["--port", "99999"], "'99999' ist kein Port von 1 bis 65535."),
+        (["--port", "0"], "kein Port"),
+        (["--port", "viele"], "kein Port"),
     ],
 )
 def test_bad_options_are_named(capsys, options, word):
@@ -542,10 +546,13 @@ def test_duration_is_in_whole_weeks():
         ["proportion", "--base", "0", "--target", "0.1"],
         ["proportion", "--base", "0.1", "--target", "0.2", "--power", "1"],
         ["offline", "gibt_es_nicht"],
+        ["offline", __file__],
+        ["offline", "{unfinished}"],
     ],
 )
-def test_bad_plan_is_refused(arguments):
-    done = told("plan", *arguments)
+def test_bad_plan_is_refused(tmp_path, arguments):
+    shutil.copy(ARTIFACTS / "metadata.json", tmp_path)
+    done = told("plan", *(argument.format(unfinished=tmp_path) for argument in arguments))
     assert done.returncode in (1, 2) and not done.stdout and "Traceback" not in done.stderr
 
 
@@ -686,6 +693,11 @@ def test_boundaries_are_those_of_the_tables(kind, table):
     # Jennison und Turnbull (2000), Tabellen 2.1 und 2.3.
     for looks, constant in table.items():
         assert sequential.boundaries(looks, kind=kind)[-1] == pytest.approx(constant, abs=6e-4)
+
+
+def test_draw_is_the_inverse_of_the_distribution():
+    rng = SimpleNamespace(random=lambda shape: np.full(shape, [[0.2, 0.3, 0.74, 0.76]]))
+    assert simulate.successes(rng, 2, 0.5, (1, 4)).tolist() == [[0, 1, 1, 2]]
 
 
 def test_peeking_raises_false_alarms_and_boundaries_repair_it():

@@ -19,7 +19,15 @@ import yaml
 import needs
 import process
 from contract import RAY, free_port, load_into_cluster, require_environment
-from examples.auto_scaling import cold_start, cost, guard, kill_replica, scale_ray, simulate
+from examples.auto_scaling import (
+    cold_start,
+    cost,
+    guard,
+    kill_replica,
+    ray_service,
+    scale_ray,
+    simulate,
+)
 from examples.auto_scaling.simulate import Model, TraceError, explained, limited, wanted
 from examples.price_model.schema import EXAMPLE
 
@@ -201,6 +209,23 @@ def test_price_of_computing_time():
 def test_impossible_price_is_refused(options):
     with pytest.raises(process.ProcessError, match="über null"):
         process.output(["python", "-m", "examples.auto_scaling.cost", "http://x", *options])
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "reason"),
+    [
+        (cost, ["foo", "--price", "1"], "'foo' ist keine Adresse"),
+        (cold_start, ["foo"], "'foo' ist keine Adresse"),
+        (kill_replica, ["foo"], "'foo' ist keine Adresse"),
+        (scale_ray, ["foo", "trace"], "'foo' ist keine Adresse"),
+        (ray_service, ["--port", "99999"], "'99999' ist kein Port"),
+    ],
+)
+def test_mistyped_address_or_port_is_named(monkeypatch, capsys, module, words, reason):
+    monkeypatch.setattr(sys, "argv", [module.__name__, *words])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == 2 and reason in capsys.readouterr().err
 
 
 # --- Der Cluster

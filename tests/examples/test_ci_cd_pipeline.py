@@ -1,10 +1,13 @@
 """Das Gate sperrt, der Canary rollt zurück, und der Workflow ruft genau die Stufen auf."""
 
+import contextlib
 import functools
 import hashlib
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -36,6 +39,7 @@ from examples.ci_cd_pipeline import (
     slots,
     smoke,
     train,
+    users,
 )
 from examples.ci_cd_pipeline.image import ReleaseError, check_evidence
 from examples.price_model import data
@@ -378,7 +382,9 @@ def test_failed_deployment_restores_what_was_there(platform, tmp_path):
         '{"model": "a\\u0000b"}',
         '{"image": "a\\u0000b"}',
         '{"model": "a\\ud800b"}',
+        "[" * 100_000,
     ],
+    ids=lambda content: content[:20],
 )
 def test_a_wrong_state_stops_nothing(tmp_path, content):
     running = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -615,6 +621,38 @@ def test_terminated_canary_takes_the_candidate_out(silent_router):
     assert shares == [0.25, 0]
 
 
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [(None, "withdraw"), (signal.SIGTERM, "give_up"), (signal.SIGINT, "give_up")],
+)
+def test_later_signals_do_not_keep_the_share(silent_router, monkeypatch, first, later):
+    url, shares = silent_router
+    handled, undisturbed = (signal.SIGTERM, signal.SIGINT), getattr(canary, later)
+
+    def ramp(client: httpx.Client, *_: object) -> None:
+        canary.split(client, 0.25, "")
+        if first is None:
+            raise canary.CanaryError("zu wenige Fragen")
+        signal.raise_signal(first)
+
+    def disturbed(*arguments: object) -> None:
+        for number in handled:
+            signal.raise_signal(number)
+        undisturbed(*arguments)
+
+    monkeypatch.setattr(canary, "ramp", ramp)
+    monkeypatch.setattr(canary, later, disturbed)
+    monkeypatch.setattr(sys, "argv", ["canary", "--router", url])
+    before = [signal.getsignal(number) for number in handled]
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # sonst endete mit dem Test der ganze Lauf
+            assert canary.main() == 1
+    finally:
+        for number, handler in zip(handled, before, strict=True):
+            signal.signal(number, handler)
+    assert shares == [0.25, 0]
+
+
 def test_terminated_deployment_restores_what_was_there(tmp_path):
     """SIGTERM kommt, während auf eine Antwort des Neuen gewartet wird."""
     file, wanted = tmp_path / "production.json", tmp_path / "wanted.json"
@@ -652,6 +690,24 @@ def test_champion_stays_until_the_whole_candidate_is_copied(tmp_path, monkeypatc
     assert finish.main() == 0
     read = [(tmp_path / name / "metadata.json").read_text("utf-8") for name in names]
     assert read == ["candidate", "champion"] and not (tmp_path / "champion.new").exists()
+
+
+@pytest.mark.parametrize("error", [PermissionError, KeyboardInterrupt])
+def test_champion_that_cannot_be_replaced_comes_back(tmp_path, monkeypatch, error):
+    for name in ("champion", "candidate"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metadata.json").write_text(name, encoding="utf-8")
+    replace = Path.replace
+
+    def stuck(path: Path, target: Path) -> Path:
+        if path.name == "champion.new":
+            raise error
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", stuck)
+    with pytest.raises(error):
+        finish.crown(tmp_path)
+    assert (tmp_path / "champion" / "metadata.json").read_text("utf-8") == "champion"
 
 
 def test_rollback_while_production_is_rolled_out_is_not_erased(tmp_path, monkeypatch, capsys):
@@ -714,10 +770,39 @@ def test_unusable_registry_is_one_sentence(tag):
         (canary, ["--router"]),
         (finish, [".", "--router"]),
         (smoke, ["--model", "."]),
+        (users, []),
     ],
 )
 def test_unusable_address_is_named_before_anybody_is_asked(monkeypatch, capsys, module, words, url):
+    monkeypatch.setattr(users, "ThreadingHTTPServer", None)
     monkeypatch.setattr(sys, "argv", [module.__name__, *words, url])
     with pytest.raises(SystemExit) as ended:
         module.main()
     assert ended.value.code == 2 and "ist keine Adresse" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "reason"),
+    [
+        (users, ["http://127.0.0.1:1", "--rate", "0"], "'0' ist keine Zahl über null."),
+        (users, ["http://127.0.0.1:1", "--port", "99999"], "'99999' ist kein Port"),
+        (slots, [".", "--slot", "staging=99999"], "'99999' ist kein Port"),
+    ],
+)
+def test_impossible_number_is_named(monkeypatch, capsys, module, words, reason):
+    # Nähmen sie die Zahl an, liefen beide ohne Ende.
+    monkeypatch.setattr(users, "ThreadingHTTPServer", None)
+    monkeypatch.setattr(slots, "Slot", None)
+    monkeypatch.setattr(sys, "argv", [module.__name__, *words])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == 2 and reason in capsys.readouterr().err
+
+
+def test_counting_on_a_busy_port_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(users, "ask_forever", lambda *_: pytest.fail("gefragt"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(sys, "argv", ["users", "http://127.0.0.1:1", "--port", str(port)])
+        with pytest.raises(SystemExit, match=f"Port {port} ist belegt."):
+            users.main()

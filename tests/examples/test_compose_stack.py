@@ -1,7 +1,9 @@
 """Der Stapel: geprüfte Dateien, dichte Netze und kein Ausfall beim Töten und Ersetzen."""
 
+import contextlib
 import json
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -137,6 +139,13 @@ def test_secret_is_random_kept_and_readable_only_where_needed(tmp_path):
         assert modes == {"monitoring.password": 0o600, "monitoring.htpasswd": 0o644}
         assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
     assert first not in (tmp_path / "a" / "monitoring.htpasswd").read_text()
+
+
+def test_secret_in_a_file_is_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "a").touch()
+    monkeypatch.setattr(sys, "argv", ["secret", str(tmp_path / "a")])
+    with pytest.raises(SystemExit, match="Der Ordner lässt sich nicht anlegen"):
+        runpy.run_path(secret.__file__, run_name="__main__")
 
 
 def test_secret_is_ignored_by_git():
@@ -477,16 +486,25 @@ def test_missing_program_under_load_is_a_sentence(stack, capsys, monkeypatch):
     assert capsys.readouterr().err.startswith("dokcer lässt sich nicht starten")
 
 
-class Recorded:
-    """Ein erfundenes Docker: schreibt Aufrufe auf, `up` scheitert."""
+def test_mistyped_address_under_load_is_named(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["under_load", "foo", "--", "true"])
+    with pytest.raises(SystemExit) as ended:
+        under_load.main()
+    assert ended.value.code == 2 and "'foo' ist keine Adresse" in capsys.readouterr().err
 
-    def __init__(self, running: str = "") -> None:
-        self.running, self.calls = running, []
+
+class Recorded:
+    """Ein erfundenes Docker: schreibt Aufrufe auf, `up` scheitert oder wird abgebrochen."""
+
+    def __init__(self, running: str = "", interrupted: bool = False) -> None:
+        self.running, self.interrupted, self.calls = running, interrupted, []
 
     def run(self, command: list, **_: object) -> subprocess.CompletedProcess:
         words = [str(word) for word in command]
         self.calls.append(words)
         if "up" in words:
+            if self.interrupted:
+                raise KeyboardInterrupt
             return subprocess.CompletedProcess(words, 1, "", "Bind failed\n")
         return subprocess.CompletedProcess(words, 0, self.running if "ps" in words else "", "")
 
@@ -505,9 +523,30 @@ def test_failed_start_takes_down_only_what_it_brought(monkeypatch, tmp_path, run
     assert bool(docker.said("down")) == removed
 
 
-def test_failed_rollout_removes_the_new_and_only_the_new(monkeypatch):
-    docker = Recorded("price-api-1 1.0.0\nprice-api-2 1.0.0\nprice-api-3 1.1.0\n")
+@pytest.mark.parametrize(("running", "removed"), [("", True), ("abc123\n", False)])
+def test_interrupted_start_takes_down_only_what_it_brought(
+    monkeypatch, tmp_path, capsys, running, removed
+):
+    docker = Recorded(running, interrupted=True)
+    monkeypatch.setenv("PRICE_SECRETS", str(tmp_path))
+    monkeypatch.setattr(start.subprocess, "run", docker.run)
+    monkeypatch.setattr(start, "taken", lambda port: False)
+    monkeypatch.setattr(sys, "argv", ["start"])
+    with contextlib.suppress(KeyboardInterrupt):  # sonst endete mit dem Test der ganze Lauf
+        assert start.main() == 1
+    assert capsys.readouterr().err == "Nichts gestartet: Der Start wurde abgebrochen.\n"
+    assert bool(docker.said("down")) == removed
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_failed_rollout_removes_the_new_and_only_the_new(monkeypatch, capsys, interrupted):
+    listed = "price-api-1 1.0.0\nprice-api-2 1.0.0\nprice-api-3 1.1.0\n"
+    docker = Recorded(listed, interrupted)
     monkeypatch.setattr(rollout.subprocess, "run", docker.run)
-    with pytest.raises(rollout.RolloutError, match="Bind failed"):
-        rollout.replace("1.0.0", "1.1.0", "price-test")
+    monkeypatch.setattr(rollout, "running", lambda project: "1.0.0")
+    monkeypatch.setattr(sys, "argv", ["rollout", "1.1.0"])
+    with contextlib.suppress(KeyboardInterrupt):
+        assert rollout.main() == 1
+    said = "Der Wechsel wurde abgebrochen." if interrupted else "Bind failed"
+    assert capsys.readouterr().err == f"Nicht ganz ersetzt: {said}\n"
     assert [words[-1] for words in docker.said("stop") + docker.said("rm")] == ["price-api-3"] * 2

@@ -11,6 +11,7 @@ import yaml
 
 import process
 from contract import free_port
+from examples.price_model.schema import REASONS
 from worker import worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,6 +188,40 @@ def test_both_allow_lists_are_the_same(run):
         "from examples.pickle_model.skops_store import TRUSTED; print(tracking.TRUSTED == TRUSTED)"
     )
     assert run(code) == "True\n"
+
+
+def test_every_line_gets_an_answer(run):
+    # Der zweite Durchgang ist `--question`: Auch ein leerer Text ist eine Frage.
+    code = """
+bad = ["", "carat=0.7", "1" * 5000, "[" * 100_000]
+print(*(store.answers(None, "1", line)["detail"][0]["reason"] for line in bad), sep="\\n")
+with (
+    mock.patch.object(store, "load", lambda _: (None, "1")),
+    mock.patch.object(sys, "argv", ["store", "answer", ".", "--question", ""]),
+    mock.patch.object(sys, "stdin", io.StringIO()),
+):
+    store.main()
+"""
+    *reasons, answered = run(code).splitlines()
+    assert reasons == [REASONS["json_invalid"]] * 4
+    detail = json.loads(answered)["detail"]
+    assert detail == [{"field": "body", "reason": REASONS["json_invalid"]}]
+
+
+def test_aborted_saving_leaves_no_run_to_load(run, tmp_path):
+    (tmp_path / "mlflow.db").touch()
+    code = """
+client = mock.Mock(**{"search_runs.return_value": []})
+with (
+    mock.patch.object(tracking, "connect", lambda *_: "1"),
+    mock.patch.object(mlflow, "MlflowClient", lambda: client),
+):
+    try:
+        store.load(pathlib.Path(*arguments))
+    except tracking.TrackingError as error:
+        print(error)
+"""
+    assert run(code, tmp_path) == f"In {tmp_path.name}/ steht kein Lauf.\n"
 
 
 def test_folder_may_be_named_from_here(run, tmp_path):

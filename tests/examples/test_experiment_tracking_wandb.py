@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import skops.io
 import process
 from contract import free_port, require_environment
 from examples.experiment_tracking_mlflow.variants import TRAIN_ROWS, VALID_ROWS
+from examples.experiment_tracking_wandb import watch
 from examples.pickle_model.skops_store import MODEL, TRUSTED
 from examples.price_model.data import load_diamonds, split
 from examples.price_model.pipeline import build_pipeline
@@ -292,6 +294,14 @@ def test_watch_counts_and_names_who_was_meant(probe):
     assert quiet == {"exit": 0, "attempts": 0, "asked": []}
     told = ask("watch", *command, env={"WANDB_ERROR_REPORTING": "true"})
     assert told["attempts"] > 0 and told["asked"] == ["api.forge.coreweave.com:443"]
+
+
+def test_watch_on_a_busy_port_is_one_sentence(monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(sys, "argv", ["watch", "--port", str(port), "--", "-c", "pass"])
+        assert watch.main() == 1
+    assert capsys.readouterr().err == f"Port {port} ist belegt.\n"
 
 
 def test_git_ignores_what_wandb_leaves_behind():

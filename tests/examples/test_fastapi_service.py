@@ -2,6 +2,7 @@
 
 import importlib
 import runpy
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from limits.strategies import MovingWindowRateLimiter
 import process
 from contract import free_port
 from examples.fastapi_service import app as service
+from examples.fastapi_service import load
 from examples.fastapi_service.app import app
 from examples.price_model.predict import load_model
 from examples.price_model.schema import EXAMPLE, MAX_BODY_BYTES, REFUSALS
@@ -222,6 +224,13 @@ def test_start_without_key_is_refused(begin):
 def test_unreadable_limit_is_a_sentence(begin):
     with pytest.raises(SystemExit, match="PRICE_LIMIT ist unverständlich"):
         begin(PRICE_API_KEY="k" * 16, PRICE_LIMIT="unsinn")
+
+
+@pytest.mark.parametrize("url", ["foo", "http://127.0.0.1:viele/predict"])
+def test_mistyped_address_is_a_sentence(monkeypatch, url):
+    monkeypatch.setattr(sys, "argv", ["load", url])
+    with pytest.raises(SystemExit, match="Keine Messung: Erwartet wird eine Adresse"):
+        load.main()
 
 
 @pytest.mark.parametrize(("length", "starts"), [(15, False), (16, True)])

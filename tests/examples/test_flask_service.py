@@ -26,7 +26,7 @@ from contract import (
 )
 from examples.fastapi_service.app import app as fastapi_app
 from examples.flask_service import app as service
-from examples.flask_service import naive
+from examples.flask_service import naive, serve
 from examples.flask_service.app import create_app
 from examples.flask_service.validate import check
 from examples.price_model.predict import load_model
@@ -207,6 +207,16 @@ def test_a_busy_port_is_one_sentence():
         with pytest.raises(process.ProcessError, match=f"Port {port} lässt sich") as refused:
             process.output(command)
     assert "Traceback" not in str(refused.value)
+
+
+def test_impossible_port_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["serve", "--port", "99999"])
+    # waitress lauschte sonst still auf Port 34463.
+    monkeypatch.setattr(serve.waitress, "serve", lambda *_, **__: pytest.fail("gestartet"))
+    with pytest.raises(SystemExit) as ended:
+        serve.main()
+    assert ended.value.code == 2
+    assert "99999 ist kein Port von 1 bis 65535." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("running", ["waitress"], indirect=True)

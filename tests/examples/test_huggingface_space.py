@@ -173,8 +173,47 @@ def test_start_takes_the_version_it_is_told(hub, tmp_path):
 def test_file_of_an_older_version_does_not_stay(tmp_path):
     (tmp_path / "space").mkdir()
     (tmp_path / "space" / "alt.py").touch()
+    (tmp_path / "space" / "README.md").write_text("---\n", encoding="utf-8")
     assemble.main(tmp_path)
     assert not (tmp_path / "space" / "alt.py").exists() and (tmp_path / "space/start.py").exists()
+    assert {path.name for path in tmp_path.iterdir()} == set(assemble.PARTS)
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"static/bild.png": ""},
+        {"static/README.md": "# Meine Seite"},
+        {"static": "eine Datei"},
+        {"static/README.md": "---\n", "static/.git/HEAD": "ref: refs/heads/main"},
+        {"static/README.md": "---\n", "README.md": "die Vorlage"},
+    ],
+    ids=["no card", "other readme", "file", "clone", "template"],
+)
+def test_foreign_folder_stays_and_so_do_the_others(tmp_path, monkeypatch, foreign):
+    if "README.md" in foreign:
+        monkeypatch.setattr(assemble, "HERE", tmp_path)
+    files = foreign | {"space/README.md": "---\n", "space/alt.py": ""}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(FileExistsError, match="stammt nicht von hier und bleibt"):
+        assemble.main(tmp_path)
+    found = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.relative_to(tmp_path).as_posix() for path in found} == set(files)
+
+
+def test_interruption_leaves_the_last_state(tmp_path, monkeypatch):
+    def interrupt(folder: Path) -> None:
+        (folder / "index.html").touch()
+        raise KeyboardInterrupt
+
+    (tmp_path / "space").mkdir()
+    (tmp_path / "space" / "README.md").write_text("---\n", encoding="utf-8")
+    monkeypatch.setitem(assemble.PARTS, "static", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        assemble.main(tmp_path)
+    assert [*tmp_path.rglob("*")] == [tmp_path / "space", tmp_path / "space" / "README.md"]
 
 
 def test_keys_are_new_each_time_and_may_only_what_they_need():

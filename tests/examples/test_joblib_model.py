@@ -106,8 +106,8 @@ def test_minor_release_is_refused(folder):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"\xff", b"[]", b"null", b"{}", b'{"model_version": "1.0.0"}'],
-    ids=["empty", "half", "not text", "list", "null", "object", "one field"],
+    [b"", b"{", b"\xff", b"[]", b"null", b"{}", b'{"model_version": "1.0.0"}', b"[" * 100_000],
+    ids=["empty", "half", "not text", "list", "null", "object", "one field", "deep"],
 )
 def test_broken_manifest_is_one_german_line(folder, content, refused):
     (folder / store.MANIFEST).write_bytes(content)

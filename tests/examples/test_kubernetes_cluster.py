@@ -104,6 +104,16 @@ def test_unreadable_manifest_is_one_german_line(tmp_path, text, words):
     assert words in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "content", [b"\x89PNG\r\n", b"a: 2026-13-01", b"[" * 1000], ids=["image", "date", "deep"]
+)
+def test_what_is_no_manifest_is_named(tmp_path, content):
+    path = tmp_path / "manifest.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ClusterError, match="kein gültiges YAML"):
+        validate.documents(path)
+
+
 def test_object_without_kind_is_no_crash():
     assert validate.problem({"spec": {}}) == "apiVersion oder kind fehlt"
 

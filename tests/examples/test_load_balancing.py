@@ -19,9 +19,8 @@ import pytest
 import needs
 import process
 from contract import free_port
-from examples.load_balancing import admin, faults, load, simulate
+from examples.load_balancing import admin, faults, load, retry, simulate
 from examples.load_balancing.cluster import ask_status
-from examples.load_balancing.retry import Budget
 from examples.price_model.schema import EXAMPLE
 
 EXAMPLE_FOLDER = process.ROOT / "examples" / "load_balancing"
@@ -173,7 +172,7 @@ def test_retries_of_two_layers_multiply(workers, retries, budget, expected):
 
 
 def test_budget_allows_a_share_of_all_requests():
-    budget = Budget(0.1)
+    budget = retry.Budget(0.1)
     for _ in range(25):
         budget.requests += 1
     assert [budget.spend() for _ in range(4)] == [True, True, False, False]
@@ -327,6 +326,14 @@ def test_load_without_clients_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         load.main()
     assert ended.value.code == 2 and "Clients zählen ab eins." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("module", "words"), [(retry, ["foo"]), (faults, [".", "foo", "crash"])])
+def test_mistyped_address_is_named(monkeypatch, capsys, module, words):
+    monkeypatch.setattr(sys, "argv", [module.__name__, *words])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == 2 and "'foo' ist keine Adresse" in capsys.readouterr().err
 
 
 def test_a_failed_question_took_forever():

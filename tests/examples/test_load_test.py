@@ -1,6 +1,7 @@
 """Der Lasttest misst, was er behauptet: gegen numpy, HdrHistogram, locust und die Theorie."""
 
 import asyncio
+import errno
 import json
 import math
 import random
@@ -262,6 +263,33 @@ def test_answers_under_load_are_the_right_prices(plain, tmp_path):
 def test_mistakes_are_german_sentences(arguments, word):
     code, said = exit_code(*arguments)
     assert code == 2 and word in said
+
+
+def test_what_cannot_be_written_is_known_before_the_run(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        generate.parse_arguments(["http://127.0.0.1:1", "--out", str(tmp_path)])
+    assert ended.value.code == 2 and "lässt sich nicht schreiben." in capsys.readouterr().err
+    older = tmp_path / "out"
+    older.write_text("eine ältere Messung", encoding="utf-8")
+    generate.parse_arguments(["http://127.0.0.1:1", "--out", str(older)])
+    assert older.read_text(encoding="utf-8") == "eine ältere Messung"
+
+
+def test_full_disk_costs_the_samples_but_not_the_report(tmp_path, monkeypatch, capsys):
+    async def nobody(_):
+        return [], 0
+
+    def full_disk(*_):
+        raise OSError(errno.ENOSPC, "Kein Platz mehr")
+
+    monkeypatch.setattr(generate, "run", nobody)
+    monkeypatch.setattr(generate, "write", full_disk)
+    words = ["http://127.0.0.1:1", "--out", str(tmp_path / "out"), "--slo-p99-ms", "1"]
+    monkeypatch.setattr(sys, "argv", ["generate", *words])
+    assert generate.main() == generate.INVALID
+    said = capsys.readouterr()
+    assert json.loads(said.out)["sent"] == 0
+    assert said.err == "Die einzelnen Anfragen fehlen: Kein Platz mehr.\n"
 
 
 def test_nobody_answers_is_a_missed_goal():

@@ -15,7 +15,7 @@ import pytest
 
 import process
 from contract import free_port
-from examples.local_cloud.service import Child
+from examples.local_cloud.service import Child, Refusal, Request
 
 TOY = """
 import os, sys
@@ -98,6 +98,8 @@ def test_route_gets_the_parts_of_the_address(toy):
     answer = client.post("/echo/a%20b?x=1&leer=", json={"y": 2})
     assert answer.json() == {"name": "a b", "body": {"y": 2}, "query": {"x": "1", "leer": ""}}
     assert client.get("/files/a/b.txt").text == "a/b.txt"
+    half = client.post("/echo/a", content=rb'{"y": "\ud800"}')
+    assert half.json()["body"] == {"y": "\ud800"}
 
 
 def test_lines_of_calls_at_the_same_time_stay_whole(toy):
@@ -129,6 +131,11 @@ def test_bad_body_is_refused(toy, body):
     _, client = toy
     answer = client.post("/echo/a", content=body)
     assert answer.status_code == 400 and "JSON" in answer.json()["error"]
+
+
+def test_body_nested_too_deeply_is_refused():
+    with pytest.raises(Refusal, match="kein gültiges JSON"):
+        Request("POST", "/", {}, {}, b"[" * 100_000).json()
 
 
 def test_wrong_key_is_refused(toy):
@@ -211,9 +218,11 @@ def test_children_die_with_the_service(toy, how):
 def test_calls_are_logged_without_their_parameters(toy):
     service, client = toy
     client.post("/echo/a?schluessel=geheim", json={})
+    client.get("/x%0aPOST%20/predict%20200%0d%1b[2J%e2%80%a8")
     service.terminate()
     logged = service.stdout.read()
     assert "POST /echo/a 200" in logged and "geheim" not in logged
+    assert logged.splitlines()[-1] == "GET /x?POST /predict 200??[2J? 501"
 
 
 def test_log_outlives_a_stopped_process(tmp_path):

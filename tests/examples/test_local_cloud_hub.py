@@ -238,6 +238,11 @@ def test_bad_card_is_refused_everywhere_with_its_reason(api, name, head, said, m
     [
         ("---\nsdk: [\n---\n", "bad indentation or syntax"),
         ("---\nnur Text\n---\n", "metadata must be a mapping"),
+        ("---\nsdk: static\nlast: 2024-13-45\n---\n", "month must be in 1..12"),
+        ("---\nsdk: static\nlast: 2024-01-02\n2024-01-02: last\n---\n", "keys must be str"),
+        (f"---\nsdk: static\nlast: {'[' * 2000}\n---\n", "recursion"),
+        ("---\nsdk: static\nlast: &a [*a]\n---\n", "Circular"),
+        ("---\nsdk: static\ncustom_headers: {1: 2, a: 2}\n---\n", '"custom_headers" must be'),
         ("# Ohne Kopf", cards.WORDS["no_head"]),
     ],
 )
@@ -248,6 +253,12 @@ def test_card_that_is_no_yaml_is_refused(text, said):
 @pytest.mark.parametrize("sdk", ["gradio", "docker", "static"])
 def test_good_card_is_accepted(sdk):
     assert cards.check(CARD.format(sdk=sdk), "space")[1:] == ([], [])
+
+
+def test_date_in_a_card_comes_back_as_text(api, name):
+    api.create_repo(name)
+    upload(api, name, {"README.md": "---\nlast: 2024-01-02\n---\n"}, "model")
+    assert api.model_info(name).card_data["last"] == "2024-01-02"
 
 
 def test_model_without_card_is_only_warned_about(api, name):
@@ -416,12 +427,18 @@ def test_commit_on_an_outdated_parent_is_refused(api, name):
     assert refused.value.response.status_code == 412
 
 
-@pytest.mark.parametrize("wanted", ["../../../draussen", "a/b", "", "a b"])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        *({"name": name} for name in ("../../../draussen", "a/b", "", "a b", ".", "..")),
+        {"name": "x", "organization": "kurs/../../../draussen"},
+    ],
+)
 def test_name_that_is_a_path_is_refused(hub, api, wanted):
     endpoint, _ = hub
     answer = httpx.post(
         f"{endpoint}/api/repos/create",
-        json={"name": wanted},
+        json=wanted,
         headers={"Authorization": f"Bearer {api.token}"},
     )
     assert answer.status_code == 400 and "Ungültiger Name" in answer.json()["error"]

@@ -372,6 +372,13 @@ with contextlib.redirect_stderr(sys.stdout):
         "Hier nur Ergebnisse von Prüfungen (`check.…`), nicht approval.",
         "1",
     ]
+    code = """
+from examples.model_registry import service
+sys.argv[1:] = ["--tracking-uri", url, "--port", "99999"]
+with contextlib.redirect_stderr(sys.stdout), contextlib.suppress(SystemExit):
+    service.main()
+"""
+    assert place.run(code).rstrip().endswith("'99999' ist kein Port von 1 bis 65535.")
 
 
 # Ohne Server: Hier zählt nur, welche Schritte die Registry zulässt.

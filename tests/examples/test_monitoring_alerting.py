@@ -24,7 +24,7 @@ from starlette.testclient import TestClient
 import process
 from contract import free_port
 from examples.fastapi_service.metered import REQUESTS, Metered
-from examples.monitoring_alerting import batch, rules, watch, webhook
+from examples.monitoring_alerting import batch, rules, run, serve, watch, webhook
 from examples.price_model.predict import load_metadata
 from needs import tool
 
@@ -332,7 +332,15 @@ def test_configuration_is_accepted_and_routes_as_meant():
         assert process.output([*routes, f"severity={severity}"]).strip() == receiver
 
 
-@pytest.mark.parametrize("content", [None, "", "kein JSON\n", "[]\n", '{"window": 1}\n'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(None, "", "kein JSON\n", "[]\n", '{"window": 1}\n', "[" * 100_000),
+        json.dumps(CHECKED | {"psi": {"carat": None}}),
+        json.dumps(CHECKED | {"psi": {"carat": 10**400}}),
+    ],
+    ids=lambda content: content and content[:12],
+)
 def test_unreadable_checks_are_a_metric_too(tmp_path, content):
     path = tmp_path / "drift.jsonl"
     if content is not None:
@@ -357,7 +365,8 @@ def test_webhook_writes_only_what_is_complete(tmp_path):
     url = f"http://127.0.0.1:{port}"
     service = process.serve(command, f"{url}/health/ready")
     try:
-        for content in (b"", b"{", b"[]", b'{"alerts": [{}]}', b'{"alerts": 3}'):
+        bad = (b"", b"{", b"[]", b'{"alerts": [{}]}', b'{"alerts": 3}', b"[" * 100_000)
+        for content in bad:
             assert httpx.post(f"{url}/page", content=content).status_code == 400
         assert httpx.post(f"{url}/elsewhere", content=b"{}").status_code == 404
         too_large = httpx.post(f"{url}/page", content=b" " * (webhook.MAX_BYTES + 1))
@@ -389,6 +398,17 @@ def test_webhook_writes_only_what_is_complete(tmp_path):
 def test_bad_arguments_get_a_german_sentence(words):
     refused(f"examples.monitoring_alerting.{words[0]}", *words[1:])
     assert not (process.ROOT / "bild.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [(batch, []), (run, ["prometheus"]), (run, ["alertmanager"]), (serve, []), (webhook, ["x"])],
+)
+def test_impossible_port_is_named(monkeypatch, capsys, module, words):
+    monkeypatch.setattr(sys, "argv", [module.__name__, *words, "--port", "99999"])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == 2 and "ist kein Port von 1 bis 65535." in capsys.readouterr().err
 
 
 def test_waiting_survives_an_answer_that_is_no_json(monkeypatch, capsys):

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
 import joblib
 import numpy as np
@@ -143,6 +144,24 @@ def test_picture_is_written(tmp_path):
     picture = tmp_path / "graph.png"
     process.run(["python", "-m", "examples.onnx_model.graph", MODEL, picture])
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("model", "picture", "reason"),
+    [
+        ("fehlt.onnx", "a.png", "fehlt.onnx ist kein lesbares Modell."),
+        (__file__, "a.png", "ist kein lesbares Modell."),
+        (os.devnull, "a.png", "ist kein lesbares Modell."),
+        (MODEL, "fehlt/a.png", "fehlt/a.png lässt sich nicht als Bild schreiben."),
+        (MODEL, "a.onnx", "a.onnx lässt sich nicht als Bild schreiben."),
+    ],
+)
+def test_picture_of_nothing_is_one_sentence(tmp_path, monkeypatch, model, picture, reason):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["graph", str(model), picture])
+    with pytest.raises(SystemExit, match=reason):
+        graph.main()
+    assert not list(tmp_path.iterdir())
 
 
 def test_footprint_counts_every_dependency_once():

@@ -431,14 +431,22 @@ def test_nothing_is_added_when_an_environment_is_missing(
     ("arguments", "reason"),
     [
         (["visit", "{wing}/leer"], "In leer/ liegt kein Stück: provenance.json"),
-        (["visit", "{wing}", "onnx"], "provenance.json in 2026-11/ ist kein gültiges JSON."),
         (["visit", "{old}", "savedmodel"], "In 2024-11/ liegt kein Stück: savedmodel"),
     ],
 )
 def test_unusable_folder_is_one_german_line(wing, arguments, reason, monkeypatch, capsys):
-    (wing / museum.PROVENANCE).write_text("[{", encoding="utf-8")
     places = [argument.format(wing=wing, old=MUSEUM / "2024-11") for argument in arguments]
     assert run_here(monkeypatch, *places) == 1
+    assert capsys.readouterr() == ("", f"{reason}\n")
+
+
+@pytest.mark.parametrize(
+    "content", ["[{", "[{}]", "[1]", "null", "[" * 100_000], ids=lambda t: t[:4]
+)
+def test_broken_provenance_is_one_german_line(wing, content, monkeypatch, capsys):
+    (wing / museum.PROVENANCE).write_text(content, encoding="utf-8")
+    reason = "provenance.json in 2026-11/ ist keine vollständige Herkunftsangabe."
+    assert run_here(monkeypatch, "visit", wing, "onnx") == 1
     assert capsys.readouterr() == ("", f"{reason}\n")
 
 

@@ -99,8 +99,9 @@ def test_failing_training_is_one_german_line(monkeypatch, capsys):
 
 
 def test_missing_model_names_the_command(tmp_path):
-    with pytest.raises(ModelMissingError, match="make model"):
-        load_model(folder=tmp_path)
+    for folder in (tmp_path, Path(__file__)):
+        with pytest.raises(ModelMissingError, match="make model"):
+            load_model(folder=folder)
 
 
 def test_unknown_engine_names_the_known_ones():

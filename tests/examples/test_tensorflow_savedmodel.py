@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 
 import httpx
 import pytest
@@ -241,6 +242,14 @@ def test_server_without_model_names_the_command(tmp_path):
     with pytest.raises(process.ProcessError, match="Abhilfe: make keras-model") as error:
         process.output(module("server", "--model_base_path", tmp_path))
     assert "Traceback" not in str(error.value)
+
+
+def test_impossible_port_is_named(monkeypatch, capsys, tmp_path):
+    words = ["--rest_api_port", "99999", "--model_base_path", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["server", *words])
+    with pytest.raises(SystemExit) as ended:
+        server.main()
+    assert ended.value.code == 2 and "'99999' ist kein Port" in capsys.readouterr().err
 
 
 def half_copied(version):

@@ -201,6 +201,15 @@ def test_failed_creation_leaves_no_project(tmp_path, monkeypatch):
     assert not (tmp_path / "project").exists()
 
 
+def test_interrupted_creation_leaves_no_project(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(versioned, "deliver", mock.Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(sys, "argv", ["project", "create", str(tmp_path)])
+    with contextlib.suppress(KeyboardInterrupt):  # sonst endete mit dem Test der ganze Lauf
+        assert versioned.main() == 1
+    assert capsys.readouterr().err == "Fehler: Von Hand abgebrochen.\n"
+    assert not (tmp_path / "project").exists()
+
+
 def test_missing_environment_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(versioned, "ROOT", tmp_path)
     with pytest.raises(versioned.ProjectError, match=r"tools/setup.py versioning_git_dvc"):
