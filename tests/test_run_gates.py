@@ -23,7 +23,7 @@ show:
 red:
 \t@exit 3
 litter:
-\t@echo "left $$(mktemp)"
+\t@touch "$$TMPDIR/litter"; echo "left $$TMPDIR/litter"
 last:
 \t@echo at last
 """

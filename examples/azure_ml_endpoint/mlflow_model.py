@@ -22,6 +22,7 @@ import uvicorn
 from mlflow.models import infer_signature
 from mlflow.pyfunc import scoring_server
 
+from examples.ab_test.options import port
 from examples.price_model.predict import ARTIFACTS, ModelMissingError, load_metadata
 from examples.price_model.schema import EXAMPLE
 
@@ -47,7 +48,7 @@ def main() -> None:
     """Speichert, lädt und beantwortet Fragen unter /invocations."""
     parser = argparse.ArgumentParser(description="Scoring-Server von MLflow auf 127.0.0.1")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--port", type=port, required=True)
     arguments = parser.parse_args()
     try:
         if not (arguments.folder / "MLmodel").exists():

@@ -69,8 +69,8 @@ def main() -> None:
     options = parser.parse_args()
     try:
         server = ThreadingHTTPServer(("127.0.0.1", options.port), Counted)
-    except OSError:
-        sys.exit(f"Port {options.port} ist belegt.")
+    except OSError as error:
+        sys.exit(f"Port {options.port} lässt sich nicht öffnen: {error.strerror}.")
     arguments = (options.router, options.rate)
     threading.Thread(target=ask_forever, args=arguments, daemon=True).start()
     server.serve_forever()

@@ -172,7 +172,9 @@ async def memory(client: httpx.AsyncClient, container: str) -> float:
     """Gibt den belegten Speicher eines Containers in MB zurück, ohne Dateicache."""
     query = {"stream": "false", "one-shot": "true"}
     answer = await client.get(f"/containers/{container}/stats", params=query)
-    used = answer.json().get("memory_stats", {}) if answer.status_code == 200 else {}
+    # Verschwindet ein Container beim Messen, ist die Antwort leer.
+    known = answer.status_code == 200 and answer.content
+    used = answer.json().get("memory_stats", {}) if known else {}
     details = used.get("stats", {})
     # Die Namen hängen von der Fassung von `cgroup` ab.
     cache = details.get("total_inactive_file", details.get("inactive_file", 0))

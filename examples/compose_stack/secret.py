@@ -43,4 +43,4 @@ if __name__ == "__main__":
     try:
         create(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
     except OSError as error:
-        sys.exit(f"Der Ordner lässt sich nicht anlegen: {error.strerror}.")
+        sys.exit(f"Der Ordner für das Passwort lässt sich nicht anlegen: {error.strerror}.")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from examples.ab_test.options import port
 from examples.compose_stack import secret
 
 COMPOSE = Path(__file__).parent / "compose.yaml"
@@ -21,7 +22,10 @@ def start(project: str, port: int, profiles: list[str]) -> str | None:
     """Gibt den Grund zurück, aus dem nichts läuft, oder nichts."""
     command = ["docker", "compose", "-f", str(COMPOSE), "-p", project]
     # Wie Compose: Leer heißt Vorgabe, und ein kurzer Pfad zählt ab compose.yaml.
-    secret.create(COMPOSE.parent / (os.environ.get("PRICE_SECRETS") or secret.FOLDER))
+    try:
+        secret.create(COMPOSE.parent / (os.environ.get("PRICE_SECRETS") or secret.FOLDER))
+    except OSError as error:
+        return f"Der Ordner für das Passwort lässt sich nicht anlegen: {error.strerror}."
     environment = {**os.environ, "PRICE_PORT": str(port)}
 
     def compose(*arguments: str) -> subprocess.CompletedProcess:
@@ -59,7 +63,7 @@ def main() -> int:
     """Startet und nennt die Adresse, oder den Grund mit Exitcode 1."""
     parser = argparse.ArgumentParser(description="Den Stapel starten, ganz oder gar nicht.")
     parser.add_argument("--project", default="price", help="Name des Projekts in Compose")
-    parser.add_argument("--port", type=int, default=PORT, help="Port auf diesem Rechner")
+    parser.add_argument("--port", type=port, default=PORT, help="Port auf diesem Rechner")
     parser.add_argument("--profile", action="append", default=[], help="monitoring, registry")
     options = parser.parse_args()
     try:

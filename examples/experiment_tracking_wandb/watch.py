@@ -53,8 +53,8 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         print(json.dumps(watch([sys.executable, *arguments.command], arguments.port)))
-    except OSError:
-        print(f"Port {arguments.port} ist belegt.", file=sys.stderr)
+    except OSError as error:
+        print(f"Port {arguments.port} lässt sich nicht öffnen: {error.strerror}.", file=sys.stderr)
         return 1
     return 0
 

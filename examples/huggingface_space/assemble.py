@@ -111,9 +111,15 @@ def main(target: Path) -> None:
             fresh.mkdir()
             write(fresh)
         for name in PARTS:
-            if (target / name).exists():
-                (target / name).rename(Path(work, f"{name}.old"))
-            Path(work, name).rename(target / name)
+            folder, old = target / name, Path(work, f"{name}.old")
+            try:
+                if folder.exists():
+                    folder.rename(old)
+                Path(work, name).rename(folder)
+            except BaseException:  # auch von Hand abgebrochen
+                if old.exists() and not folder.exists():
+                    old.rename(folder)
+                raise
 
 
 def foreign(folder: Path) -> bool:

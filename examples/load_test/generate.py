@@ -1,7 +1,8 @@
 """Ein Lastgenerator: offen mit festen Ankunftszeiten oder geschlossen mit festen Clients.
 
 Aufruf: python -m examples.load_test.generate URL --rate 50 --seconds 5 --slo-p99-ms 200
-Exitcode 0: Ziel erreicht; 1: verfehlt; 3: Die Messung gilt nicht, der Generator kam nicht nach.
+Exitcode 0: Ziel erreicht; 1: verfehlt; 3: Die Messung gilt nicht, der Generator kam nicht nach,
+oder die Datei hinter --out ließ sich am Ende nicht schreiben.
 """
 
 import argparse
@@ -243,7 +244,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         parser.error(f"Die Datei {options.questions.name} lässt sich nicht lesen.")
     try:
         if options.out:
-            options.out.open("ab").close()  # eine ältere Messung bleibt, bis die neue da ist
+            options.out.open("ab").close()  # eine ältere Messung bleibt, bis dieser Lauf endet
     except OSError:
         parser.error(f"Die Datei {options.out} lässt sich nicht schreiben.")
     options.bodies = questions.splitlines() if questions else [json.dumps(EXAMPLE).encode()]

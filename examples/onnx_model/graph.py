@@ -80,7 +80,8 @@ def main() -> None:
     if len(sys.argv) != 3:
         sys.exit(f"Aufruf: python -m {__spec__.name} MODELL.onnx BILD.png")
     try:
-        picture = draw(onnx.load(sys.argv[1]).graph)
+        # Sonst entscheidet die Endung, wie gelesen wird.
+        picture = draw(onnx.load(sys.argv[1], format="protobuf").graph)
     except (OSError, DecodeError, ValueError):  # eine leere Datei ist ein Graph ohne Knoten
         sys.exit(f"{sys.argv[1]} ist kein lesbares Modell.")
     try:

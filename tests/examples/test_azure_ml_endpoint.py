@@ -312,7 +312,7 @@ def test_mlflow_says_what_is_wrong(tmp_path):
     require_environment("azureml_server")
     (tmp_path / "file").write_text("")
     name = "examples.azure_ml_endpoint.mlflow_model"
-    command = ["python:azureml_server", "-m", name, tmp_path / "file" / "model", "--port", "0"]
+    command = ["python:azureml_server", "-m", name, tmp_path / "file" / "model", "--port", "8198"]
     with pytest.raises(process.ProcessError, match="nicht speichern") as error:
         process.output(command)
     assert "Traceback" not in str(error.value)

@@ -804,5 +804,5 @@ def test_counting_on_a_busy_port_is_one_sentence(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setattr(sys, "argv", ["users", "http://127.0.0.1:1", "--port", str(port)])
-        with pytest.raises(SystemExit, match=f"Port {port} ist belegt."):
+        with pytest.raises(SystemExit, match=f"Port {port} lässt sich nicht öffnen: "):
             users.main()

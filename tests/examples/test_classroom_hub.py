@@ -369,6 +369,21 @@ def test_only_this_class_is_removed_and_files_only_on_request(monkeypatch, files
 
 
 @pytest.mark.parametrize(
+    ("answer", "used"),
+    [
+        (httpx.Response(200, json={"memory_stats": {"usage": 3e6, "stats": {}}}), 3),
+        (httpx.Response(200, content=b""), 0),
+        (httpx.Response(404, json={"message": "No such container"}), 0),
+    ],
+    ids=["running", "vanishing", "gone"],
+)
+def test_container_that_is_not_there_uses_nothing(answer, used):
+    transport = httpx.MockTransport(lambda _: answer)
+    client = httpx.AsyncClient(base_url="http://docker", transport=transport)
+    assert together(simulate.memory(client, "x")) == [used]
+
+
+@pytest.mark.parametrize(
     "problem", [httpx.ConnectError("weg"), KeyError("servers"), WebSocketClosedError()]
 )
 @pytest.mark.parametrize("before", [None, simulate.PersonError("Kein Server")])

@@ -144,7 +144,7 @@ def test_secret_is_random_kept_and_readable_only_where_needed(tmp_path):
 def test_secret_in_a_file_is_a_sentence(tmp_path, monkeypatch):
     (tmp_path / "a").touch()
     monkeypatch.setattr(sys, "argv", ["secret", str(tmp_path / "a")])
-    with pytest.raises(SystemExit, match="Der Ordner lässt sich nicht anlegen"):
+    with pytest.raises(SystemExit, match="Der Ordner für das Passwort lässt sich nicht anlegen"):
         runpy.run_path(secret.__file__, run_name="__main__")
 
 
@@ -484,6 +484,20 @@ def test_missing_program_under_load_is_a_sentence(stack, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["under_load", stack.url, "--", "dokcer"])
     assert under_load.main() == 1
     assert capsys.readouterr().err.startswith("dokcer lässt sich nicht starten")
+
+
+def test_start_names_an_impossible_port_and_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(start.subprocess, "run", lambda *_, **__: pytest.fail("Docker gefragt"))
+    monkeypatch.setattr(sys, "argv", ["start", "--port", "99999"])
+    with pytest.raises(SystemExit) as ended:
+        start.main()
+    assert ended.value.code == 2 and "kein Port von 1 bis 65535" in capsys.readouterr().err
+    (tmp_path / "a").touch()
+    monkeypatch.setenv("PRICE_SECRETS", str(tmp_path / "a"))
+    monkeypatch.setattr(sys, "argv", ["start"])
+    assert start.main() == 1
+    said = "Nichts gestartet: Der Ordner für das Passwort lässt sich nicht anlegen: "
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_mistyped_address_under_load_is_named(capsys, monkeypatch):

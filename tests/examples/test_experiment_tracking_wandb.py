@@ -301,7 +301,7 @@ def test_watch_on_a_busy_port_is_one_sentence(monkeypatch, capsys):
         port = taken.getsockname()[1]
         monkeypatch.setattr(sys, "argv", ["watch", "--port", str(port), "--", "-c", "pass"])
         assert watch.main() == 1
-    assert capsys.readouterr().err == f"Port {port} ist belegt.\n"
+    assert capsys.readouterr().err.startswith(f"Port {port} lässt sich nicht öffnen: ")
 
 
 def test_git_ignores_what_wandb_leaves_behind():

@@ -216,6 +216,23 @@ def test_interruption_leaves_the_last_state(tmp_path, monkeypatch):
     assert [*tmp_path.rglob("*")] == [tmp_path / "space", tmp_path / "space" / "README.md"]
 
 
+def test_interruption_between_old_and_new_brings_the_old_back(tmp_path, monkeypatch):
+    (tmp_path / "space").mkdir()
+    (tmp_path / "space" / "README.md").write_text("---\nalt: ja\n", encoding="utf-8")
+    rename = Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if target == tmp_path / "space" and path.name == "space":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        assemble.main(tmp_path)
+    assert (tmp_path / "space" / "README.md").read_text(encoding="utf-8") == "---\nalt: ja\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["space"]
+
+
 def test_keys_are_new_each_time_and_may_only_what_they_need():
     one, two = access.create(), access.create()
     assert not set(one["accounts"]) & set(two["accounts"])

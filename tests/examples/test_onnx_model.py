@@ -152,6 +152,7 @@ def test_picture_is_written(tmp_path):
         ("fehlt.onnx", "a.png", "fehlt.onnx ist kein lesbares Modell."),
         (__file__, "a.png", "ist kein lesbares Modell."),
         (os.devnull, "a.png", "ist kein lesbares Modell."),
+        (ARTIFACTS / "metadata.json", "a.png", "ist kein lesbares Modell."),
         (MODEL, "fehlt/a.png", "fehlt/a.png lässt sich nicht als Bild schreiben."),
         (MODEL, "a.onnx", "a.onnx lässt sich nicht als Bild schreiben."),
     ],
