@@ -244,7 +244,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         parser.error(f"Die Datei {options.questions.name} lässt sich nicht lesen.")
     try:
         if options.out:
+            new = not options.out.exists()
             options.out.open("ab").close()  # eine ältere Messung bleibt, bis dieser Lauf endet
+            if new:
+                options.out.unlink()  # ein abgebrochener Lauf hinterließe sie sonst leer
     except OSError:
         parser.error(f"Die Datei {options.out} lässt sich nicht schreiben.")
     options.bodies = questions.splitlines() if questions else [json.dumps(EXAMPLE).encode()]

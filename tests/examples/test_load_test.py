@@ -269,6 +269,8 @@ def test_what_cannot_be_written_is_known_before_the_run(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         generate.parse_arguments(["http://127.0.0.1:1", "--out", str(tmp_path)])
     assert ended.value.code == 2 and "lässt sich nicht schreiben." in capsys.readouterr().err
+    generate.parse_arguments(["http://127.0.0.1:1", "--out", str(tmp_path / "new")])
+    assert not list(tmp_path.iterdir())
     older = tmp_path / "out"
     older.write_text("eine ältere Messung", encoding="utf-8")
     generate.parse_arguments(["http://127.0.0.1:1", "--out", str(older)])
