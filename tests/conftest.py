@@ -12,10 +12,9 @@ from unittest import mock
 import pytest
 
 from needs import skip_or_fail, tool
+from process import BROWSERS
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 # Wer eines davon verlangt, auch mittelbar, bekommt die Markierung `outside`.
 OUTSIDE = {"needs_docker", "needs_kubernetes"}

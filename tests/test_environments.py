@@ -77,15 +77,27 @@ def ready(tmp_path_factory) -> Path:
     return tree
 
 
+CYCLE = """
+import gc
+class Cycle:
+    def __init__(self):
+        self.own = self
+    def __del__(self):
+        print("freigegeben")
+print(gc.get_threshold()[0])
+Cycle()
+"""
+
+
 def test_environments_look_for_garbage_less_often(ready):
-    """Beim Import ist nichts zu finden; die Vorgabe von Python suchte dort viel öfter."""
-    asked = [sys.executable, "-c", "import gc; print(gc.get_threshold()[0])"]
-    assert subprocess.check_output(asked, encoding="utf-8").strip() == "50000"
+    """Beim Import ist nichts zu finden und am Ende nichts mehr zu gewinnen."""
+    asked = [sys.executable, "-c", CYCLE]
+    assert subprocess.check_output(asked, encoding="utf-8") == "50000\n"
     setup = load(ready / "tools" / "setup.py")
     environment = ready / ".environments" / SLUG
     setup.collect_less_often(environment)
     asked[0] = environment / setup.SCRIPTS / "python"
-    assert subprocess.check_output(asked, encoding="utf-8").strip() == "50000"
+    assert subprocess.check_output(asked, encoding="utf-8") == "50000\n"
 
 
 @pytest.fixture

@@ -20,7 +20,18 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 LABEL = "# Geprüft mit actionlint und zizmor, nicht ausgeführt"
 MAX_LINES = 60
 PINNED = re.compile(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
-STUBS = ("git", "chromium", "npm", "hunspell", "haproxy", "apt-get", "sudo", "docker", "kubectl")
+STUBS = (
+    "git",
+    "chromium",
+    "chromium-headless-shell",
+    "npm",
+    "hunspell",
+    "haproxy",
+    "apt-get",
+    "sudo",
+    "docker",
+    "kubectl",
+)
 # Womit .ci/run prüft, ob etwas übrig blieb.
 TRACES = ("ip", "mount", "iptables-save", "sysctl", "ps")
 

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FALSE_ALARMS = Path(__file__).with_name("secrets.yml")
 # Prüfsummen der Locks sind öffentlich und machen sonst die Hälfte der Arbeit aus.
 PUBLIC = re.compile(r'--hash=sha256:|"integrity": "sha512-')
+# Hier liest `detect-secrets` mehr als eine Zeile zugleich.
+STRUCTURED = {".yml", ".yaml", ".cfg", ".ini", ".conf", ".toml"}
 # In der Geschichte zählt nur, was seine Form verrät; Zufälliges aussehen viele Prüfsummen.
 SHAPES = (
     *("AWSKeyDetector", "AzureStorageKeyDetector", "GitHubTokenDetector", "GitLabTokenDetector"),
@@ -43,7 +45,9 @@ def text(path: Path) -> str:
             cell["metadata"] = {}
         # Eine Zeile des Textes je Zeile, ohne die Anführungszeichen von JSON.
         content = "\n".join(strings(cells))
-    return "\n".join("" if PUBLIC.search(line) else line for line in content.splitlines())
+    lines = ["" if PUBLIC.search(line) else line for line in content.splitlines()]
+    # Außer in YAML und Konfigurationen gilt jede Zeile für sich; noch einmal sagt sie nichts Neues.
+    return "\n".join(lines if path.suffix in STRUCTURED else dict.fromkeys(lines))
 
 
 def strings(value: object) -> Iterator[str]:

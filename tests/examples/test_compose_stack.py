@@ -247,11 +247,14 @@ def value(stack: ComposeStack, query: str) -> float:
     return float(results[0]["value"][1]) if results else 0
 
 
-def test_killed_replica_costs_no_request_and_stays_dead(healed):
+def test_killed_replica_costs_at_most_a_begun_answer_and_stays_dead(healed):
     victim = containers(healed, "api")[0]
     counted, code = under_load.measure(healed.url, ["docker", "kill", victim])
     assert code == 0 and counted["sent"] > 80
-    assert counted["failed"] == 0, counted["by_status"]
+    # Kopf und Körper der Antwort sind zwei Pakete. Stirbt der Prozess genau dazwischen, hat nginx
+    # den Kopf schon angenommen und kann nicht mehr wiederholen: Eine kann so verloren gehen.
+    cut = counted["by_status"].get("IncompleteRead", 0)
+    assert counted["failed"] == cut <= 1, counted["by_status"]
     # `docker kill` gilt als Absicht; `restart` greift nur, wenn der Prozess von selbst endet.
     assert inspect(victim)["State"]["Status"] == "exited"
 
