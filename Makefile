@@ -102,16 +102,13 @@ classroom-hub: classroom-image ## Den Hub einer Klasse starten (book/anhang/klas
 classroom-bench: .venv/.checks classroom-image ## Eine Klasse von 30 nachspielen und messen
 	@PYTHONPATH=notebooks:tools $(BIN)/python -m tests.benchmarks.classroom_hub
 
-# Was Docker und den Cluster braucht, wartet meist und läuft mit Vorrang neben dem, was rechnet: in CI
-# erst dessen Tests, dann dessen Notebooks, nie beide zugleich, denn sie benutzen dieselben Namen. Ohne
-# CI haben Tests kein eigenes Netz und bleiben für sich. Am Ende dieser Reihe kommt, was misst. Gruppiert
+# Notebooks mit Docker und Cluster warten meist und laufen mit Vorrang neben dem, was rechnet; nie
+# neben den Tests, denn die benutzen dieselben Namen. Am Ende dieser Reihe kommt, was misst. Gruppiert
 # der Kernel nach Sitzungen, so gilt `nice` nur in einer, und Dienste haben eigene: Dann misst es allein.
 test: .venv/.checks ## Alles prüfen, was auch CI prüft
 	@then=,; if grep -qs 1 /proc/sys/kernel/sched_autogroup_enabled; then then=' '; fi; \
-	  inside=notebooks:inside,book,site; outside=notebooks:outside$${then}notebooks:alone; \
-	  if [ -n "$$CI" ]; then both="unit:isolated,$$inside+unit:outside,$$outside"; \
-	  else both="unit $$inside+$$outside"; fi; \
-	  $(BIN)/python tools/run_gates.py lint setup $$both
+	  $(BIN)/python tools/run_gates.py lint setup unit \
+	  notebooks:inside,book,site+notebooks:outside$${then}notebooks:alone
 
 setup: .venv/.checks node_modules/onnxruntime-web model $(ENVIRONMENTS) $(KERAS) $(WHEELS) $(CLASSROOM) ## Alle Umgebungen einrichten und die Modelle trainieren
 
@@ -121,8 +118,7 @@ lint: .venv/.checks ## Stil von Code und Notebooks
 
 # Drei Prozesse auch bei zwei Kernen: Ein Sechstel der Zeit warten die Tests auf Dienste.
 unit: setup ## Tests der Beispiele, des Vertrags, der Regeln und der Prüfungen selbst
-	@OMP_WAIT_POLICY=passive $(BIN)/python tools/run_tests.py $(addprefix --only ,$(PART)) \
-	  -n 3 --dist loadfile --ignore tests/site --ignore tests/benchmarks tests
+	@OMP_WAIT_POLICY=passive $(BIN)/python tools/run_tests.py -n 3 --dist loadfile --ignore tests/site --ignore tests/benchmarks tests
 
 notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Alle Notebooks ausführen und mit ihren Ausgaben vergleichen
 	@$(BIN)/python tools/run_nbval.py $(addprefix --only ,$(PART))

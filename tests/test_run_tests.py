@@ -33,9 +33,7 @@ def test_outside():
 """
 
 
-def run(
-    tree: Path, *options: str, tests: str = TESTS, ci: str = "true", red: str = ""
-) -> tuple[int, dict, str]:
+def run(tree: Path, tests: str = TESTS, ci: str = "true", red: str = "") -> tuple[int, dict, str]:
     """Führt die Tests aus; gibt (Exitcode, Netz je Test, Ausgabe) zurück."""
     (tree / "test_both.py").write_text(tests, encoding="utf-8")
     (tree / "pytest.ini").write_text("[pytest]\nmarkers =\n    outside: draußen\n")
@@ -43,7 +41,7 @@ def run(
     alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
-        [sys.executable, ROOT / "tools" / "run_tests.py", *options, "-svp", "no:cacheprovider"],
+        [sys.executable, ROOT / "tools" / "run_tests.py", "-sv", "-p", "no:cacheprovider"],
         cwd=tree,
         env=kept | alone | {"CI": ci, "RED": red},
         stdout=subprocess.PIPE,
@@ -73,14 +71,6 @@ def test_one_red_part_is_enough_and_both_run(tmp_path, red):
     assert code == 1 and set(nets) == {"inside", "outside"}, said
 
 
-@pytest.mark.parametrize(("only", "test"), [("isolated", "inside"), ("outside", "outside")])
-def test_one_part_alone_keeps_its_network_and_its_colour(tmp_path, only, test):
-    code, nets, said = run(tmp_path, "--only", only)
-    assert code == 0 and set(nets) == {test}, said
-    assert (nets[test] == os.readlink("/proc/self/ns/net")) == (test == "outside")
-    assert run(tmp_path, "--only", only, red=test)[0] == 1
-
-
 @pytest.mark.parametrize("said", ["", "# needs_docker"])
 def test_file_must_name_what_it_needs_from_outside(tmp_path, said):
     """Sonst liest der eine Teil sie nicht ein, und der andere lässt den Test aus."""
@@ -101,5 +91,5 @@ def test_file_must_name_what_it_needs_from_outside(tmp_path, said):
 
 @pytest.mark.parametrize(("gone", "code"), [("test_inside", 0), ("test_outside", 0), ("test_", 1)])
 def test_one_part_may_be_empty_but_not_both(tmp_path, gone, code):
-    done, _, said = run(tmp_path, tests=TESTS.replace(gone, "helper_"))
+    done, _, said = run(tmp_path, TESTS.replace(gone, "helper_"))
     assert done == code, said

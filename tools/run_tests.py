@@ -1,9 +1,8 @@
 """Tests ausführen, in CI ohne Weg nach draußen: `make unit` und `make site`.
 
-Aufruf: python tools/run_tests.py [--only isolated] ARGUMENT … (alle anderen gehen an pytest)
+Aufruf: python tools/run_tests.py ARGUMENT … (alle gehen an pytest)
 """
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -30,20 +29,13 @@ def follow(shown: BinaryIO, ended: Callable[[], bool]) -> None:
 
 def main() -> int:
     """In CI alle Tests in zwei Teilen; 1, wenn einer davon rot war oder es keinen Test gibt."""
-    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-    parser.add_argument("--only", choices=("isolated", "outside"))
-    options, rest = parser.parse_known_args()
-    pytest = [sys.executable, "-m", "pytest", *rest]
+    pytest = [sys.executable, "-m", "pytest", *sys.argv[1:]]
+    if not os.environ.get("CI"):
+        return subprocess.run(pytest).returncode
     # Container und Cluster sind nur im Netz des Rechners zu erreichen. Ihre Tests warten meist,
     # deshalb laufen sie neben den anderen; untereinander nie, denn sie teilen Namen und Ports.
     outside = [*pytest, "-m", "outside", "-n", "0"]
-    isolated = [*pytest, "-m", "not outside"]
-    if os.environ.get("CI"):
-        isolated = [*without_network(), *isolated]
-    if options.only:
-        return subprocess.run(isolated if options.only == "isolated" else outside).returncode
-    if not os.environ.get("CI"):
-        return subprocess.run(pytest).returncode
+    isolated = [*without_network(), *pytest, "-m", "not outside"]
     with (
         tempfile.NamedTemporaryFile() as said,
         # Eigens geöffnet: Wer liest, verschiebt sonst die Stelle, an der geschrieben wird.
