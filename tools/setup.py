@@ -110,8 +110,8 @@ def collect_less_often(environment: Path) -> None:
 
     Die Vorgabe sucht nach je 700 neuen, ab Python 3.13 nach je 2000. Beim Import großer Pakete
     bleiben sie alle in Gebrauch; die Suche kostet dort bis zu einem Viertel der Zeit, gemessen mit
-    Python 3.11, und findet nichts. Am Ende sucht Python noch dreimal und gibt alles einzeln frei,
-    was mit dem Prozess ohnehin endet: noch einmal ein Fünftel. `freeze` nimmt alles davon aus; als
+    Python 3.11, und findet nichts. Am Ende sucht Python noch einmal und gibt einzeln frei, was
+    mit dem Prozess ohnehin endet: wieder etwa ein Fünftel. `freeze` nimmt alles davon aus; als
     Erstes angemeldet, kommt es nach allem, was Pakete selbst noch aufräumen.
     """
     line = "import atexit, gc; gc.set_threshold(50_000); atexit.register(gc.freeze)\n"
