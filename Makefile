@@ -124,7 +124,7 @@ notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Alle Notebo
 	@$(BIN)/python tools/run_nbval.py $(addprefix --only ,$(PART))
 
 site: .venv/.checks model ## Die gebaute Seite im Browser prüfen
-	@$(BIN)/python tools/run_tests.py -n 2 --dist worksteal tests/site tests/test_isolation.py
+	@$(BIN)/python tools/run_tests.py -n 2 --dist worksteal -p no:schemathesis tests/site tests/test_isolation.py
 
 save-notebooks: .venv/.checks model $(ENVIRONMENTS) $(KERAS) $(WHEELS) ## Notebooks ausführen und speichern (NOTEBOOKS="notebooks/x.ipynb")
 	@$(BIN)/python tools/save_notebooks.py $(NOTEBOOKS)

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from IPython.display import Image, Markdown
 
 ROOT = Path(__file__).resolve().parent.parent
+GUARD = Path(__file__).with_name("guard.py")
 LANGUAGES = {".py": "python", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".toml": "toml"}
 # Das erste ist dasselbe ohne Fenster und braucht weit weniger Rechenzeit.
 BROWSERS = (
@@ -42,7 +42,6 @@ BROWSERS = (
     "chrome",
     "msedge",
 )
-GRACE_SECONDS = 5
 # Das sagt der Kernel dem Wächter, bevor er die Pipe schließt; wer stirbt, sagt nichts mehr.
 STOP = b"stop"
 # So lange darf ein abgebrochener Befehl noch aufräumen, etwa Container beenden.
@@ -127,7 +126,7 @@ def serve(
     called = _command(command)
     handle, log = tempfile.mkstemp(prefix="dienst-", suffix=".log")
     guard = subprocess.Popen(
-        [sys.executable, __file__, log, *called],
+        [sys.executable, GUARD, log, *called],
         cwd=ROOT,
         env=_environment(env),
         stdin=subprocess.PIPE,
@@ -314,40 +313,3 @@ def _environment(env: dict | None) -> dict:
     fixed = {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "NO_COLOR": "1"}
     given = {name: str(value) for name, value in (env or {}).items()}  # Windows nimmt nur Text
     return {**os.environ, **fixed, **given}
-
-
-def _guard(log: str, command: list[str]) -> int:
-    child = psutil.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
-    family: list[psutil.Process] = []
-    orphaned = threading.Event()
-
-    def end_with_parent() -> None:
-        # Kehrt zurück, sobald der Kernel die Pipe schließt oder stirbt.
-        if not sys.stdin.buffer.read():
-            orphaned.set()
-        with contextlib.suppress(psutil.NoSuchProcess):
-            family.extend(child.children(recursive=True))
-            child.terminate()
-            psutil.wait_procs([child], GRACE_SECONDS)
-            child.kill()
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    code = child.wait()
-    for orphan in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            orphan.kill()
-    if os.name == "nt":
-        psutil.wait_procs(family, GRACE_SECONDS)  # Windows löscht nichts, was sie noch offen halten
-    if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)  # Kinder, die ihren Vater überlebt haben
-    if orphaned.is_set():  # wer noch lebt, liest das Log und löscht es selbst
-        with contextlib.suppress(OSError):
-            os.unlink(log)
-    return code
-
-
-if __name__ == "__main__":
-    # Nicht sys.exit: Der Thread an der Pipe störte das Herunterfahren mit einer Meldung.
-    # Kein Code heißt: Der Thread hat das Ende des Dienstes zuerst gesehen.
-    os._exit(_guard(sys.argv[1], sys.argv[2:]) or 0)

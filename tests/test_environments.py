@@ -22,12 +22,18 @@ ROOT = Path(__file__).resolve().parent.parent
 SLUG = "tiny_model"
 NOTEBOOK = f"notebooks/{SLUG}.ipynb"
 # Von den Erweiterungen nur die nötigen: Die anderen laden länger, als das hier dauert.
-COMPARING = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin,nbval.plugin"}
+COMPARING = {
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    "PYTEST_PLUGINS": "xdist.plugin,nbval.plugin",
+    # Ein Notebook braucht nur einen Prozess; jeder weitere liefe leer.
+    "PYTEST_XDIST_AUTO_NUM_WORKERS": "1",
+}
 COPIED = [
     "Makefile",
     "pyproject.toml",
     ".ipython/profile_default/ipython_kernel_config.py",
     "notebooks/conftest.py",
+    "notebooks/guard.py",
     "notebooks/process.py",
     "tests/nbval.cfg",
     "tools/latest.py",

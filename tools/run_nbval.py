@@ -40,7 +40,10 @@ REACHES_OUT = {"docker", "kubernetes"}
 # spricht; das teilt Namen und Ports von Docker und läuft deshalb nie nebeneinander.
 PARTS = ("inside", "alone", "outside")
 NETWORK_REMEDY = "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu)"
-LOOPBACK_ONLY = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+# Fremde Zertifikate gibt es dort nicht zu prüfen; `httpx` liest sie sonst bei jeder Frage ohne
+# eigenen Client alle, das sind 23 statt 0,3 Millisekunden.
+LOOPBACK = 'ip link set lo up && unset SSL_CERT_FILE && SSL_CERT_DIR=/dev/null exec "$@"'
+LOOPBACK_ONLY = ["sh", "-c", LOOPBACK, "sh"]
 
 
 def metadata(path: Path) -> dict:

@@ -18,7 +18,7 @@ STUDENT, COURSE = ROOT / "_build" / "student", ROOT / "_build" / "course"
 # Was die Notebooks lesen, starten oder verlinken, und was `make lab` im neuen Ordner braucht.
 COPIED = [
     *("book", "examples", "tools", "tests"),
-    *("notebooks/process.py", "notebooks/matplotlibrc"),
+    *("notebooks/process.py", "notebooks/guard.py", "notebooks/matplotlibrc"),
     *("Makefile", "pyproject.toml", "package.json", "package-lock.json"),
     *("LICENSE", "LICENSE-TEXT.md", "_config.yml", "_toc.yml"),
     *("requirements.txt", "requirements-book.txt", "requirements-grading.txt"),

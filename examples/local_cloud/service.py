@@ -30,7 +30,7 @@ HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Der Wächter der Notebooks: Reißt die Pipe zu ihm, so beendet er sein Kind und dessen Kinder.
 # So endet ein Kind auch dann, wenn jemand diesen Dienst mit SIGKILL beendet.
-GUARD = ROOT / "notebooks" / "process.py"
+GUARD = ROOT / "notebooks" / "guard.py"
 MAX_BODY_BYTES = 100_000_000
 
 
