@@ -59,7 +59,8 @@ def plain(result):
 for line in sys.stdin:
     token, workspace, group, method, arguments = json.loads(line)
     try:
-        operation = getattr(getattr(client(token, workspace), group), method)
+        place = getattr(client(token, workspace), group) if group else sdk
+        operation = getattr(place, method)
         positional = [given(value) for value in arguments.pop("", [])]
         answer = {"result": plain(operation(*positional, **arguments))}
     except HttpResponseError as error:
@@ -121,8 +122,11 @@ class Azure:
         self.http.close()
 
     def call(self, role: str, call: str, *positional: object, **arguments: object):
-        """Ein Aufruf wie `online_endpoints.get` mit dem Token der Rolle; ohne sie, wie er ist."""
-        group, method = call.split(".")
+        """Ein Aufruf wie `online_endpoints.get` mit dem Token der Rolle; ohne sie, wie er ist.
+
+        Ohne Punkt ist er eine Funktion des SDK selbst, etwa `load_environment`.
+        """
+        group, _, method = call.rpartition(".")
         workspace = arguments.pop("workspace", "price")
         given = {"": positional} | arguments
         token = self.tokens.get(role, role)

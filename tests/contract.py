@@ -707,7 +707,12 @@ def bare_model() -> Reference:
     """Das Modell des Falls ohne Umwege: die Pipeline von scikit-learn."""
     pipeline = joblib.load(ARTIFACTS / "price_model.joblib")
     version = load_metadata()["model_version"]
-    return lambda stones: (pipeline.predict(pd.DataFrame(stones)).tolist(), version)
+
+    @functools.cache
+    def prices(question: str) -> list[float]:
+        return pipeline.predict(pd.DataFrame(json.loads(question))).tolist()
+
+    return lambda stones: (prices(json.dumps(stones)), version)
 
 
 def keras_model() -> Reference:

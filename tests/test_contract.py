@@ -172,7 +172,8 @@ def drawn(strategy: st.SearchStrategy) -> list:
         found.append(question)
 
     collect()
-    return found
+    # Manche kommen mehrmals; `repr` unterscheidet auch 1, 1.0 und True.
+    return list({repr(question): question for question in found}.values())
 
 
 @contextmanager

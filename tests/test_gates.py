@@ -18,6 +18,8 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import needs
+import test_notebooks
+import test_prose
 from test_layout import typed_code
 from texts import all_texts, spellings
 
@@ -30,7 +32,12 @@ REPOSITORY = "https://github.com/beispiel/buch"
 SITE = "https://beispiel.github.io/buch/"
 # Erweiterungen laden in jedem Prozess länger, als die Regeln brauchen.
 PYTEST = ("-m", "pytest", "-q", "--disable-plugin-autoload", "-p", "no:cacheprovider")
-COMPARING = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin,nbval.plugin"}
+COMPARING = {
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    "PYTEST_PLUGINS": "xdist.plugin,nbval.plugin",
+    # Ein Notebook braucht nur einen Prozess; jeder weitere liefe leer.
+    "PYTEST_XDIST_AUTO_NUM_WORKERS": "1",
+}
 COPIED = [
     "_config.yml",
     "pyproject.toml",
@@ -483,10 +490,11 @@ GIVEN_AWAY = {
 
 
 @pytest.mark.parametrize("reason", GIVEN_AWAY)
-def test_answers_that_give_themselves_away_break_the_rules(tree, reason):
+def test_answers_that_give_themselves_away_break_the_rules(tree, monkeypatch, reason):
     change_self_test(tree, *GIVEN_AWAY[reason])
-    done = run(tree, *PYTEST, "tests/test_notebooks.py", "-k", "given_away")
-    assert_red(done, "test_right_answers_are_not_given_away", reason)
+    monkeypatch.setattr(test_notebooks, "NOTEBOOKS", [tree / NOTEBOOK])
+    with pytest.raises(AssertionError, match=reason):
+        test_notebooks.test_right_answers_are_not_given_away()
 
 
 def test_every_rule_for_the_layout_goes_red(tree):
@@ -532,10 +540,11 @@ def test_every_rule_for_language_and_documents_goes_red(tree):
     assert {f"style_is_kept[{style}]" for style in styles} < red
 
 
-def test_unsorted_word_list_goes_red(tree):
+def test_unsorted_word_list_goes_red(tree, monkeypatch):
     write(tree, WORDS, (tree / WORDS).read_text(encoding="utf-8") + "Aal\n")
-    done = run(tree, *PYTEST, "tests/test_prose.py", "-k", "word_list")
-    assert_red(done, r"Nach dem Alphabet steht vor „\w+“ noch „Aal“")
+    monkeypatch.setattr(test_prose, "WORD_LIST", tree / WORDS)
+    with pytest.raises(AssertionError, match=r"Nach dem Alphabet steht vor „\w+“ noch „Aal“"):
+        test_prose.test_word_list_is_sorted_and_used()
 
 
 def observed(cell: str) -> str:
@@ -543,41 +552,28 @@ def observed(cell: str) -> str:
     return f"\nEin Karat kostet {{observed}}`{SLUG} {cell} (\\d+)` US-Dollar.\n"
 
 
-def test_small_book_is_built_and_a_changed_page_again(tree):
-    done = build(tree)
-    assert done.returncode == 0, done.stdout
-    write(tree, "book/index.md", FILES["book/index.md"] + "\nEin neuer Satz.\n")
-    write(tree, "book/konzept.md", FILES["book/konzept.md"] + observed("c5"))
-    done = build(tree)
-    assert done.returncode == 0, done.stdout
-    index, concept = (
-        (tree / f"_build/html/book/{name}.html").read_text(encoding="utf-8")
-        for name in ("index", "konzept")
-    )
-    assert "Ein neuer Satz." in index
-    assert "Ein Karat kostet 2\u202f800 US-Dollar." in concept
-
-
-def test_price_form_without_its_runtime_says_so_and_breaks_only_ci(tree, monkeypatch):
+def add_price_form(tree: Path) -> None:
+    """Setzt den Preisrechner auf eine Seite; sein Rechenwerk hat das kleine Buch nicht."""
+    (tree / "book/data").mkdir(exist_ok=True)
     for name in ("price_form.json", "price_model.onnx"):
-        (tree / "book/data").mkdir(exist_ok=True)
         shutil.copy(ROOT / "book/data" / name, tree / "book/data" / name)
     write(tree, "book/konzept.md", FILES["book/konzept.md"] + "\n:::{price-form}\n:::\n")
-    monkeypatch.delenv("CI", raising=False)
-    done = build(tree)
-    assert done.returncode == 0, done.stdout
-    assert "fehlt das Rechenwerk" in (tree / "_build/html/book/konzept.html").read_text("utf-8")
-    monkeypatch.setenv("CI", "true")
-    assert_red(build(tree), "fehlt das Rechenwerk. Abhilfe: npm installieren")
 
 
 @pytest.fixture(scope="module")
 def published(green, tmp_path_factory) -> Path:
-    """Das kleine Buch, gebaut wie zum Veröffentlichen."""
+    """Das kleine Buch mit Preisrechner, gebaut wie zum Veröffentlichen, aber nicht in CI."""
     tree = shutil.copytree(green, tmp_path_factory.mktemp("published") / "buch")
-    done = build(tree, REPOSITORY_URL=f"{REPOSITORY}.git", SITE_URL=SITE)
+    add_price_form(tree)
+    done = build(tree, REPOSITORY_URL=f"{REPOSITORY}.git", SITE_URL=SITE, CI="")
     assert done.returncode == 0, done.stdout
     return tree / "_build" / "html"
+
+
+def test_price_form_without_its_runtime_says_so_and_breaks_only_ci(published, tree):
+    assert "fehlt das Rechenwerk" in (published / "book/konzept.html").read_text("utf-8")
+    add_price_form(tree)
+    assert_red(build(tree, CI="true"), "fehlt das Rechenwerk. Abhilfe: npm installieren")
 
 
 def test_buttons_lead_to_the_repository(published):
@@ -606,23 +602,32 @@ def test_pages_name_their_own_address(published):
     assert f'<meta property="og:url" content="{address}">' in page
 
 
-def page(tree: Path) -> str:
+def page(tree: Path, name: str) -> str:
+    """Eine Seite des gebauten Buchs."""
+    return (tree / f"_build/html/{name}.html").read_text(encoding="utf-8")
+
+
+def stamped(tree: Path) -> str:
     """Baut das Buch und gibt die Seite des Notebooks zurück."""
     done = build(tree)
     assert done.returncode == 0, done.stdout
-    html = (tree / f"_build/html/notebooks/{SLUG}.html").read_text(encoding="utf-8")
+    html = page(tree, f"notebooks/{SLUG}")
     assert len(re.findall(r'<dl class="[^"]*\bstamp"', html)) == 1
     return html
 
 
-def test_stamp_shows_the_last_run_of_exactly_this_notebook(tree):
+def test_stamp_shows_the_last_run_of_exactly_this_notebook_and_changes_are_built(tree):
     done = compare(tree)
     assert done.returncode == 0, done.stdout
-    html = page(tree)
+    html = stamped(tree)
     assert "auf diesem Rechner" in html and "stamp-green" in html
+    write(tree, "book/index.md", FILES["book/index.md"] + "\nEin neuer Satz.\n")
+    write(tree, "book/konzept.md", FILES["book/konzept.md"] + observed("c5"))
     edit(tree, NOTEBOOK, "Der Quelltext.", "Der ganze Quelltext.")
-    html = page(tree)
+    html = stamped(tree)
     assert "liegt kein Prüflauf vor" in html and "stamp-green" not in html
+    assert "Ein neuer Satz." in page(tree, "book/index")
+    assert "Ein Karat kostet 2\u202f800 US-Dollar." in page(tree, "book/konzept")
 
 
 def test_every_warning_breaks_the_build(tree):

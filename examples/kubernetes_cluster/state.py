@@ -60,7 +60,7 @@ def wait_for(namespace: str, reasons: list[str], storm: int, timeout: float) -> 
             told = ", ".join(sorted(found - {""})) or "nichts"
             wanted = ", ".join(reasons) or f"{storm} Neustarts je Pod"
             raise ClusterError(f"Nach {timeout:g} s noch nicht: {wanted}. Gemeldet ist: {told}.")
-        time.sleep(0.3)
+        time.sleep(1)
 
 
 def main() -> int:

@@ -25,8 +25,8 @@ LIMIT_SECONDS = 90
 
 def settled(namespace: str) -> bool:
     """Sagt, ob jeder Austausch beendet ist: alle Pods neu, alle bereit, keiner mehr im Gehen."""
-    pods = items(namespace, "pods")
-    return replaced(namespace) and all(ready(pod) or ended(pod) for pod in pods)
+    # Nach den Pods nur, wenn der Austausch so weit ist: Jede Frage startet ein kubectl.
+    return replaced(namespace) and all(ready(pod) or ended(pod) for pod in items(namespace, "pods"))
 
 
 def ended(pod: dict) -> bool:
@@ -117,7 +117,7 @@ def wait_until(condition: Callable[[], bool], complaint: str) -> None:
             raise ClusterError(
                 f"{complaint}; gewartet wurde {LIMIT_SECONDS - 3 * LEAD_SECONDS:g} s."
             )
-        time.sleep(0.3)
+        time.sleep(1)
 
 
 def logs(namespace: str) -> str:

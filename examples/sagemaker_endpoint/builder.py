@@ -11,6 +11,18 @@ import os
 import sys
 from pathlib import Path
 
+from examples.price_model.predict import ARTIFACTS, ModelMissingError, load_model
+from examples.price_model.schema import EXAMPLE, InvalidStoneError, parse
+
+# Vor dem SDK, dessen Import dauert: Eine Frage, die nicht gilt, meldet sich sofort.
+try:
+    BUCKET, STONES = sys.argv[1], json.loads(sys.argv[2])
+    parse(STONES)
+except IndexError:
+    sys.exit(f"Aufruf: python -m {__spec__.name} BUCKET '[{{…}}]'")
+except (ValueError, InvalidStoneError) as error:
+    sys.exit(f"Keine gültige Frage: {error}")
+
 # Das SDK liest beides schon beim Import: Ohne Region bricht es dort ab.
 os.environ.setdefault("AWS_DEFAULT_REGION", "eu-central-1")
 os.environ["SAGEMAKER_USER_CONFIG_OVERRIDE"] = str(Path(__file__).with_name("telemetry_off.yaml"))
@@ -24,9 +36,6 @@ from sagemaker.serve import ModelBuilder
 from sagemaker.serve.builder.schema_builder import SchemaBuilder
 from sagemaker.serve.mode.function_pointers import Mode
 from sagemaker.serve.spec.inference_spec import InferenceSpec
-
-from examples.price_model.predict import ARTIFACTS, ModelMissingError, load_model
-from examples.price_model.schema import EXAMPLE, InvalidStoneError, parse
 
 ANSWER = {"predictions": [{"price_usd": 1.0, "model_version": "1.0.0"}]}
 
@@ -46,17 +55,10 @@ class PriceSpec(InferenceSpec):
 
 def main() -> None:
     """Baut, startet und fragt das Modell; es endet mit dem Prozess."""
-    try:
-        bucket, stones = sys.argv[1], json.loads(sys.argv[2])
-        parse(stones)
-    except IndexError:
-        sys.exit(f"Aufruf: python -m {__spec__.name} BUCKET '[{{…}}]'")
-    except (ValueError, InvalidStoneError) as error:
-        sys.exit(f"Keine gültige Frage: {error}")
     # Das SDK spricht auf beiden Kanälen viel; in der Ausgabe soll nur die Antwort stehen.
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            answer = deploy(bucket, stones)
+            answer = deploy(BUCKET, STONES)
     except (ModelMissingError, BotoCoreError, ClientError) as error:
         sys.exit(f"Nicht ausgeliefert: {error}")
     print(json.dumps(answer))

@@ -100,13 +100,13 @@ def names(node: ast.AST) -> list[str]:
     return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
 
 
-def test_space_is_complete_without_this_project(folder):
+def test_space_is_complete_without_this_project_and_leaves_nothing(folder, tmp_path):
     code = "import sys; from examples.gradio_app import app; print(app.__file__, *sys.modules)"
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-B", "-c", code],  # ohne __pycache__ im Space
         cwd=folder / "space",
-        env=env | {"PRICE_MODEL_DIR": str(ARTIFACTS)},
+        env=env | {"PRICE_MODEL_DIR": str(ARTIFACTS), "TMPDIR": str(tmp_path)},
         capture_output=True,
         encoding="utf-8",
     )
@@ -114,6 +114,7 @@ def test_space_is_complete_without_this_project(folder):
     started, *modules = done.stdout.split()
     assert Path(started).is_relative_to(folder.resolve())
     assert not {"joblib", "sklearn"} & set(modules)
+    assert not list(tmp_path.iterdir())
 
 
 def test_space_holds_no_model_and_no_key(folder):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -19,10 +20,17 @@ from examples.price_model.schema import EXAMPLE
 PIPELINE = ARTIFACTS / "price_model.joblib"
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Das gespeicherte Modell; einmal für alle, denn das Packen dauert länger als ein Test."""
+    folder = tmp_path_factory.mktemp("saved")
+    store.save(joblib.load(PIPELINE), folder)
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path):
-    store.save(joblib.load(PIPELINE), tmp_path)
-    return tmp_path
+def folder(tmp_path, saved):
+    return shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import needs
 import process
 from contract import free_port
 from examples.load_balancing import admin, faults, load, retry, simulate
-from examples.load_balancing.cluster import ask_status
+from examples.load_balancing.cluster import Cluster, ask_status, main
 from examples.price_model.schema import EXAMPLE
 
 EXAMPLE_FOLDER = process.ROOT / "examples" / "load_balancing"
@@ -29,6 +29,8 @@ FAULTY = (
     "{python} -m uvicorn examples.load_balancing.faulty:app --port {port}"
     " --no-access-log --timeout-keep-alive 60"
 )
+# Für Tests, in denen niemand nach einem Preis fragt: vier Modelle zu laden, kostet Sekunden.
+LIGHT = "{python} -m http.server {port} --bind 127.0.0.1"
 GRADIO = "{python} -m uvicorn examples.gradio_app.app:app --port {port} --log-level warning"
 STREAMLIT = "{python} -m streamlit run examples/streamlit_app/app.py --server.port {port}"
 # Sonst unterschreibt jeder Prozess seine Cookies anders, auch die gegen fremde Formulare.
@@ -211,8 +213,11 @@ def test_flapping_readiness_takes_everything_down_only_without_a_threshold(worke
 
 
 @contextmanager
-def started(folder: Path, *options: str, **settings: str):
-    """Der ganze Verbund als ein Prozess auf freien Ports."""
+def started(folder: Path, *options: str, prices: bool = False, **settings: str):
+    """Der ganze Verbund als ein Prozess auf freien Ports; nur mit `prices` kennt er das Modell."""
+    if not prices:
+        options = ("--command", LIGHT, "--ready", "/", *options)
+        settings["CHECK_PATH"] = "/"
     env = {f"PORT_{n}": str(free_port()) for n in range(1, 5)} | {"TCP_PORT": str(free_port())}
     port = free_port()
     command = process._command([*CLUSTER, folder, "--port", port, *options])
@@ -239,7 +244,7 @@ def alive(family: list[psutil.Process]) -> list[psutil.Process]:
 
 
 def test_backend_with_a_damaged_model_never_gets_a_request(tmp_path):
-    with started(tmp_path, "--broken", "s4") as (_, url):
+    with started(tmp_path, "--broken", "s4", prices=True) as (_, url):
         admin.wait(tmp_path, "s4", "DOWN")
         report = ask(url, 40, clients=4)
         assert report["failed"] == 0
@@ -258,7 +263,7 @@ def test_kill_nine_of_the_starter_leaves_no_orphan(tmp_path):
 
 @pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_the_starter_stops_everything(tmp_path, kill):
-    with started(tmp_path) as (cluster, _):
+    with started(tmp_path, prices=kill == signal.SIGTERM) as (cluster, _):
         family = psutil.Process(cluster.pid).children(recursive=True)
         cluster.send_signal(kill)
         assert cluster.wait(timeout=15) == 0
@@ -280,27 +285,44 @@ def refused(folder: Path, *options: str, **settings: str) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["PORT_3", "TCP_PORT"])
-def test_port_in_use_is_named_and_nothing_starts(tmp_path, name):
+@pytest.fixture
+def refused_here(monkeypatch):
+    """Wie `refused`, aber im Prozess des Tests: für weitere Werte, deren Weg dort schon vorkam."""
+
+    def message(folder: Path, *options: str, **settings: str) -> str:
+        names = ("PORT", "TCP_PORT", "PORT_1", "PORT_2", "PORT_3", "PORT_4")
+        for name, value in ({name: str(free_port()) for name in names} | settings).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["cluster", str(folder), *options])
+        monkeypatch.setattr(signal, "signal", lambda *_: None)  # die Signale gehören hier pytest
+        monkeypatch.setattr(Cluster, "supervise", lambda _: pytest.fail("Der Verbund läuft."))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code
+
+    return message
+
+
+def test_port_in_use_is_named_and_nothing_starts(tmp_path, refused_here):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        message = refused(tmp_path, **{name: str(port)})
-    assert message == f"Fehler: Port {port} ist belegt: Läuft der Verbund schon?"
+        messages = [refused(tmp_path, PORT_3=str(port)), refused_here(tmp_path, TCP_PORT=str(port))]
+    assert messages == [f"Fehler: Port {port} ist belegt: Läuft der Verbund schon?"] * 2
     assert not list(tmp_path.iterdir())
 
 
-def test_other_mistakes_are_german_sentences(tmp_path):
+def test_other_mistakes_are_german_sentences(tmp_path, refused_here):
     assert "haproxy.cfg ab, Zeile" in refused(tmp_path, POLICY="fair")
     assert "Den Ordner nowhere gibt es nicht" in refused(tmp_path / "nowhere")
-    assert "Unbekanntes Backend: s9" in refused(tmp_path, "--slow", "s9=1")
-    assert "ist keine Zahl von Sekunden" in refused(tmp_path, "--slow", "s4=viel")
+    assert "Unbekanntes Backend: s9" in refused_here(tmp_path, "--slow", "s9=1")
+    assert "ist keine Zahl von Sekunden" in refused_here(tmp_path, "--slow", "s4=viel")
     assert "Es fehlt HAProxy" in refused(tmp_path, PATH=str(Path(sys.executable).parent))
 
 
-@pytest.mark.parametrize("port", ["viele", "0", "65536"])
-def test_impossible_port_is_named_and_nothing_starts(tmp_path, port):
-    message = refused(tmp_path, PORT_2=port)
-    assert message == f"Fehler: PORT_2={port} ist kein Port von 1 bis 65535."
+def test_impossible_port_is_named_and_nothing_starts(tmp_path, refused_here):
+    for call, port in ((refused, "viele"), (refused_here, "0"), (refused_here, "65536")):
+        message = call(tmp_path, PORT_2=port)
+        assert message == f"Fehler: PORT_2={port} ist kein Port von 1 bis 65535."
     assert not list(tmp_path.iterdir())
 
 

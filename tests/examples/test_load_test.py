@@ -260,9 +260,15 @@ def test_answers_under_load_are_the_right_prices(plain, tmp_path):
         (["http://127.0.0.1:1", "--out", "missing/out"], "Den Ordner für out gibt es nicht."),
     ],
 )
-def test_mistakes_are_german_sentences(arguments, word):
-    code, said = exit_code(*arguments)
-    assert code == 2 and word in said
+def test_mistakes_are_german_sentences(capsys, arguments, word):
+    with pytest.raises(SystemExit) as ended:
+        generate.parse_arguments(arguments)
+    assert ended.value.code == 2 and word in capsys.readouterr().err
+
+
+def test_mistake_ends_the_program_with_that_sentence():
+    code, said = exit_code("nonsense")
+    assert code == 2 and "keine Adresse" in said
 
 
 def test_what_cannot_be_written_is_known_before_the_run(tmp_path, capsys):

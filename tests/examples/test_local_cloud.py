@@ -6,7 +6,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -55,15 +57,29 @@ run(Toy)
 """
 
 
-@pytest.fixture
-def script(tmp_path):
-    path = tmp_path / "toy.py"
+@pytest.fixture(scope="module")
+def script(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("toy") / "toy.py"
     path.write_text(TOY, encoding="utf-8")
     return path
 
 
+@pytest.fixture(scope="module")
+def toy(script) -> Iterator[tuple]:
+    """Eine kleine Plattform für alle, die sie nicht beenden."""
+    with running(script) as pair:
+        yield pair
+
+
 @pytest.fixture
-def toy(script):
+def own_toy(script) -> Iterator[tuple]:
+    """Eine Plattform für einen Test, der sie beendet oder ihr ganzes Protokoll liest."""
+    with running(script) as pair:
+        yield pair
+
+
+@contextmanager
+def running(script: Path) -> Iterator[tuple[subprocess.Popen, httpx.Client]]:
     """Eine kleine Plattform als Prozess; gibt (Prozess, Client) zurück."""
     port = free_port()
     env = os.environ | {"PYTHONPATH": str(process.ROOT), "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
@@ -102,8 +118,8 @@ def test_route_gets_the_parts_of_the_address(toy):
     assert half.json()["body"] == {"y": "\ud800"}
 
 
-def test_lines_of_calls_at_the_same_time_stay_whole(toy):
-    service, client = toy
+def test_lines_of_calls_at_the_same_time_stay_whole(own_toy):
+    service, client = own_toy
     paths = [f"/files/{number}" for number in range(1000)]
     with ThreadPoolExecutor(16) as together:
         assert all(answer.is_success for answer in together.map(client.get, paths))
@@ -200,8 +216,8 @@ def test_child_that_ends_is_not_waited_for(toy):
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.skipif(sys.platform == "win32", reason="Signale")
-def test_children_die_with_the_service(toy, how):
-    service, client = toy
+def test_children_die_with_the_service(own_toy, how):
+    service, client = own_toy
     answers = [client.post("/child").json() for _ in range(2)]
     guards = [psutil.Process(answer["guard"]) for answer in answers]
     wait_until(lambda: all(len(guard.children(recursive=True)) == 2 for guard in guards))
@@ -215,8 +231,8 @@ def test_children_die_with_the_service(toy, how):
         assert not Path(answers[0]["folder"]).exists()
 
 
-def test_calls_are_logged_without_their_parameters(toy):
-    service, client = toy
+def test_calls_are_logged_without_their_parameters(own_toy):
+    service, client = own_toy
     client.post("/echo/a?schluessel=geheim", json={})
     client.get("/x%0aPOST%20/predict%20200%0d%1b[2J%e2%80%a8")
     service.terminate()

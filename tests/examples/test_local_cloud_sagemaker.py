@@ -23,7 +23,8 @@ def model_fn(model_dir):
 def transform_fn(model, body, content_type, accept):
     if body == "stirb":
         os._exit(1)
-    time.sleep(2)
+    if body == "langsam":
+        time.sleep(2)
     return "fertig"
 """
 
@@ -37,6 +38,13 @@ def account(aws, tmp_path_factory) -> dict:
 @pytest.fixture(scope="module")
 def client(aws, account) -> dict:
     return aws.assume(account["roles"]["client"])
+
+
+@pytest.fixture(scope="module")
+def handlers(aws, account) -> str:
+    """Ein Modell für Tests, die keinen Preis brauchen: Sein Container startet schneller."""
+    add_model(aws, account, "price-slow", "price-handlers", archive(inference=SLOW))
+    return "price-slow"
 
 
 def refused(aws: Aws, *call: object, **arguments: object) -> AwsError:
@@ -238,12 +246,16 @@ def test_role_that_sagemaker_may_not_take_is_refused(aws, account):
     assert "does not have BatchGetImage permission" in error.message
 
 
-ALLOWED = """
-import json, sys
+# Die Plattform ohne Netz: ein Prozess für drei Tests, denn moto lädt lange.
+INSIDE = """
+import json, pathlib, sys
+from types import SimpleNamespace
 from moto.iam.models import iam_backends
 from examples.local_cloud import aws_access
+from examples.local_cloud.sagemaker import SageMaker
+from examples.local_cloud.service import Refusal, Request
 
-backend = iam_backends[aws_access.ACCOUNT]["aws"]
+backend, allowed = iam_backends[aws_access.ACCOUNT]["aws"], []
 policy = {"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}
 document = json.dumps({"Version": "2012-10-17", "Statement": policy})
 for number, principal in enumerate(json.loads(sys.argv[1])):
@@ -251,57 +263,47 @@ for number, principal in enumerate(json.loads(sys.argv[1])):
     name, trusted = f"role-{number}", json.dumps({"Statement": trust})
     role = backend.create_role(name, trusted, "/", None, "", {}, "3600")
     backend.put_role_policy(name, "p", document)
-    print(aws_access.role_allows(role.arn, "ecr:BatchGetImage", "x"))
+    allowed.append(aws_access.role_allows(role.arn, "ecr:BatchGetImage", "x"))
+
+try:
+    answer = aws_access.check_trust(
+        Request("POST", "/", {}, {}, b"RoleArn=a&Policy=%7B%7D"), "ada")
+except Refusal as refusal:
+    answer = [refusal.status, refusal.message]
+
+app, seen = SageMaker(pathlib.Path(sys.argv[2])), {}
+model = SimpleNamespace(primary_container={"Image": "r/price-service:1"}, containers=[])
+app._backend = lambda region: SimpleNamespace(_models={"m": model})
+app.start = lambda command, env: seen.update(env)
+app._start("eu-central-1", {"ModelName": "m"})
+print(json.dumps({"allowed": allowed, "answer": answer, "seen": seen}))
 """
 
 
-def test_right_of_a_role_counts_only_for_whom_it_trusts():
+@pytest.fixture(scope="module")
+def inside(tmp_path_factory) -> dict:
+    """Was `INSIDE` fand, und der Ordner der Plattform."""
     require_environment("local_cloud")
     trusted = {"Service": "sagemaker.amazonaws.com"}
     # Dasselbe Recht nützt nichts, wenn die Rolle SageMaker nicht vertraut.
     others = [{"Service": "lambda.amazonaws.com"}, {"AWS": "arn:aws:iam::123456789012:root"}]
-    principals = json.dumps([trusted, *others])
-    said = process.output(["python:local_cloud", "-W", "ignore", "-c", ALLOWED, principals])
-    assert said.split() == ["True", "False", "False"]
-
-
-NARROWER = """
-from examples.local_cloud.aws_access import check_trust
-from examples.local_cloud.service import Refusal, Request
-
-try:
-    check_trust(Request("POST", "/", {}, {}, b"RoleArn=a&Policy=%7B%7D"), "ada")
-except Refusal as refusal:
-    print(refusal.status, refusal.message)
-"""
-
-
-def test_narrower_session_is_refused_because_it_would_get_more():
-    require_environment("local_cloud")
-    said = process.output(["python:local_cloud", "-W", "ignore", "-c", NARROWER])
-    assert said == "501 Nicht nachgebildet: sts:AssumeRole mit Policy\n"
-
-
-CONTAINER = """
-import json, pathlib, sys
-from types import SimpleNamespace
-from examples.local_cloud.sagemaker import SageMaker
-
-app = SageMaker(pathlib.Path(sys.argv[1]))
-model = SimpleNamespace(primary_container={"Image": "r/price-service:1"}, containers=[])
-app._backend = lambda region: SimpleNamespace(_models={"m": model})
-app.start = lambda command, env: print(json.dumps(env))
-app._start("eu-central-1", {"ModelName": "m"})
-"""
-
-
-def test_container_sees_no_key_of_the_account(tmp_path):
-    require_environment("local_cloud")
+    principals, folder = json.dumps([trusted, *others]), tmp_path_factory.mktemp("inside")
+    command = ["python:local_cloud", "-W", "ignore", "-c", INSIDE, principals, folder]
     env = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "geheim"}
-    command = ["python:local_cloud", "-W", "ignore", "-c", CONTAINER, tmp_path]
-    seen = json.loads(process.output(command, env=env))
-    assert seen["SAGEMAKER_BASE_DIR"].startswith(str(tmp_path))
-    assert not [name for name in seen if name.startswith("AWS_")]
+    return json.loads(process.output(command, env=env)) | {"folder": str(folder)}
+
+
+def test_right_of_a_role_counts_only_for_whom_it_trusts(inside):
+    assert inside["allowed"] == [True, False, False]
+
+
+def test_narrower_session_is_refused_because_it_would_get_more(inside):
+    assert inside["answer"] == [501, "Nicht nachgebildet: sts:AssumeRole mit Policy"]
+
+
+def test_container_sees_no_key_of_the_account(inside):
+    assert inside["seen"]["SAGEMAKER_BASE_DIR"].startswith(inside["folder"])
+    assert not [name for name in inside["seen"] if name.startswith("AWS_")]
 
 
 def test_refusal_of_the_container_arrives_as_model_error(aws, account, client):
@@ -313,8 +315,8 @@ def test_refusal_of_the_container_arrives_as_model_error(aws, account, client):
     assert error.value.original == 422
 
 
-def test_variants_get_their_weights(aws, account, client):
-    variants = [variant("a", "price-service", 1), variant("b", "price-service", 0)]
+def test_variants_get_their_weights(aws, account, client, handlers):
+    variants = [variant("a", handlers, 1), variant("b", handlers, 0)]
     config = {"EndpointConfigName": "price-two", "ProductionVariants": variants}
     aws.call("sagemaker", "create_endpoint_config", **config)
     update = {"EndpointName": "price", "EndpointConfigName": "price-two"}
@@ -372,11 +374,10 @@ def test_logs_of_a_failed_container_can_be_read(aws, account):
     assert any(event["message"] == "RuntimeError: kaputt" for event in events)
 
 
-def test_running_answer_arrives_although_the_endpoint_is_deleted(aws, account):
-    add_model(aws, account, "price-slow", "price-handlers", archive(inference=SLOW))
-    update = {"EndpointName": "price", "EndpointConfigName": "price-slow"}
+def test_running_answer_arrives_although_the_endpoint_is_deleted(aws, account, handlers):
+    update = {"EndpointName": "price", "EndpointConfigName": handlers}
     aws.call("sagemaker", "update_endpoint", **update)
-    assert settled(aws)["EndpointConfigName"] == "price-slow"
+    assert settled(aws)["EndpointConfigName"] == handlers
     with Aws(int(aws.url.rsplit(":", 1)[1]), aws.root) as other:
         call = QUESTION | {"Body": "langsam"}
         other.send("sagemaker-runtime", "invoke_endpoint", **call)
@@ -395,8 +396,8 @@ def wait_for_line(aws: Aws, text: str) -> None:
         time.sleep(0.01)
 
 
-def test_container_that_dies_is_reported(aws, account):
-    config = {"EndpointName": "price", "EndpointConfigName": "price-slow"}
+def test_container_that_dies_is_reported(aws, account, handlers):
+    config = {"EndpointName": "price", "EndpointConfigName": handlers}
     aws.call("sagemaker", "create_endpoint", **config)
     assert settled(aws)["EndpointStatus"] == "InService"
     with pytest.raises(AwsError) as error:
@@ -456,8 +457,8 @@ def test_role_goes_only_to_whom_it_trusts(aws, account, role):
         aws.assume(arn)
 
 
-def test_variant_without_weight_gets_the_default(aws, account, client):
-    only = variant("only", "price-service")
+def test_variant_without_weight_gets_the_default(aws, account, client, handlers):
+    only = variant("only", handlers)
     del only["InitialVariantWeight"]
     config = {"EndpointConfigName": "price-default", "ProductionVariants": [only]}
     aws.call("sagemaker", "create_endpoint_config", **config)
@@ -483,12 +484,13 @@ def test_number_of_a_version_is_not_given_twice(aws, account):
     aws.call("sagemaker", "delete_model_package", ModelPackageName=second)
 
 
-def test_logs_outlive_the_endpoint(aws, account):
+def test_logs_outlive_the_endpoint(aws, account, handlers):
     endpoint = {"EndpointName": "price-logged"}
-    aws.call("sagemaker", "create_endpoint", EndpointConfigName="price-1", **endpoint)
+    aws.call("sagemaker", "create_endpoint", EndpointConfigName=handlers, **endpoint)
     deadline = time.monotonic() + 120
     while aws.call("sagemaker", "describe_endpoint", **endpoint)["EndpointStatus"] == "Creating":
         assert time.monotonic() < deadline
+        time.sleep(0.2)
     found = aws.call("sagemaker", "describe_endpoint", **endpoint)
     assert found["EndpointStatus"] == "InService"
     aws.call("sagemaker", "delete_endpoint", **endpoint)
@@ -523,7 +525,7 @@ def test_key_of_the_account_is_required():
 def test_no_container_outlives_the_platform(aws, account):
     """Der letzte Test: Danach gibt es die Plattform nicht mehr."""
     family = psutil.Process(aws.service._guard.pid).children(recursive=True)
-    containers = [p for p in family if "examples.sagemaker_endpoint.container" in p.cmdline()]
+    containers = [p for p in family if "examples.sagemaker_endpoint.toolkit" in p.cmdline()]
     assert containers
     (platform,) = [
         p for p in family if p.cmdline()[1:3] == ["-m", "examples.local_cloud.sagemaker"]

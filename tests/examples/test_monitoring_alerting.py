@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import redirect_stdout
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from unittest import mock
 
 import httpx
 import psutil
@@ -39,6 +41,14 @@ CHECKED = {"window": 1, "alarm": False, "psi": {"carat": 0.01}, "drifted": []}
 def call(name: str, *arguments: object) -> str:
     """Ruft ein Programm des Kapitels auf und gibt seine Ausgabe zurück."""
     return process.output([*MODULE, f"examples.monitoring_alerting.{name}", *arguments])
+
+
+def awaited(*words: object) -> dict | list[dict]:
+    """Ruft `watch` auf, ohne dafür einen Prozess zu starten, und gibt zurück, was eintrat."""
+    said = io.StringIO()
+    with redirect_stdout(said), mock.patch.object(sys, "argv", ["watch", *map(str, words)]):
+        assert watch.main() == 0
+    return json.loads(said.getvalue())
 
 
 def refused(*command: object) -> str:
@@ -86,10 +96,10 @@ class Stack:
         self.query('up{job="price"} == 1')
 
     def query(self, expression: str) -> list[dict]:
-        return json.loads(call("watch", "query", self.url["prometheus"], expression))
+        return awaited("query", self.url["prometheus"], expression)
 
     def message(self, *words: str) -> dict:
-        return json.loads(call("watch", "message", self.alerts, *words))
+        return awaited("message", self.alerts, *words)
 
     def counted(self) -> dict[str, int]:
         """Die Anfragen je Status, wie der Dienst sie nennt."""
@@ -166,7 +176,7 @@ def test_drift_is_a_ticket_and_a_silence_holds_it_back(stack):
     silence = process.output([*amtool, "add", "alertname=PriceDrift", *why]).strip()
     drifted = CHECKED | {"window": 2, "alarm": True, "psi": {"carat": 0.6}}
     stack.drift.write_text(f"{json.dumps(drifted)}\n")
-    held = json.loads(call("watch", "alert", alertmanager, "PriceDrift", "suppressed"))
+    held = awaited("alert", alertmanager, "PriceDrift", "suppressed")
     assert held["silenced"] and not held["inhibited"]
     assert "PriceDrift" not in stack.alerts.read_text()
     process.output([*amtool, "expire", silence])
@@ -213,7 +223,7 @@ def test_dashboard_shows_every_panel(stack, tmp_path):
 def test_an_outage_pages_and_holds_tickets_back(stack):
     stack.service.stop()
     assert stack.message("PriceServiceDown")["receiver"] == "page"
-    held = json.loads(call("watch", "alert", stack.url["alertmanager"], "PriceDrift", "suppressed"))
+    held = awaited("alert", stack.url["alertmanager"], "PriceDrift", "suppressed")
     assert held["inhibited"] and not held["silenced"]
 
 

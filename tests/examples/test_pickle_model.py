@@ -1,5 +1,6 @@
 """Geladen wird nur, was die eigene Unterschrift trägt; das Museum öffnet sich noch."""
 
+import functools
 import json
 import os
 import pickle
@@ -7,7 +8,9 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from types import ModuleType
 
 import joblib
 import pandas as pd
@@ -40,9 +43,18 @@ def module(request):
     return request.param
 
 
+@functools.cache
+def saved(module: ModuleType) -> dict[str, bytes]:
+    """Die Dateien des gespeicherten Modells; einmal für alle Tests, denn das Packen dauert."""
+    with tempfile.TemporaryDirectory() as folder:
+        module.save(PIPELINE, Path(folder))
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
 @pytest.fixture
 def folder(tmp_path, module):
-    module.save(PIPELINE, tmp_path)
+    for name, data in saved(module).items():
+        (tmp_path / name).write_bytes(data)
     return tmp_path
 
 
@@ -126,7 +138,7 @@ def test_unusable_key_is_explained(tmp_path, folder, module, monkeypatch, text, 
     with pytest.raises(UnusableModelError, match=reason):
         module.load(folder)
     with pytest.raises(UnusableModelError, match=reason) as error:
-        module.save(PIPELINE, tmp_path / "neu")
+        module.save([1, 2, 3], tmp_path / "neu")
     assert not (tmp_path / "neu").exists()
     assert not text or text not in str(error.value)
 

@@ -1,11 +1,13 @@
 """Die Datenanwendung prüft jede Zeile, trennt Sitzungen und ist ohne Maus zu bedienen."""
 
 import csv
+import functools
 import io
 import json
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import httpx
 import joblib
@@ -14,6 +16,7 @@ import pytest
 import streamlit as st
 from hypothesis import given, settings
 from hypothesis import strategies as st_
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 import process
@@ -174,9 +177,9 @@ def test_result_runs_no_formula(cell, model):
         max_size=4,
     ).map(lambda pairs: table(*(GOOD.replace(old, new, 1) for old, new in pairs)))
 )
-def test_no_file_breaks_the_reading(content):
+def test_no_file_breaks_the_reading(content, model):
     try:
-        rows = upload.price(content, load_model()).rows
+        rows = upload.price(content, model).rows
     except upload.UnreadableFileError:
         return
     assert all((row.price is None) == bool(row.problems) for row in rows)
@@ -194,6 +197,14 @@ def test_command_line_prices_a_file(tmp_path):
 
 
 # Die Anwendung ohne Browser
+
+
+@pytest.fixture(autouse=True, scope="module")
+def found_once():
+    """Streamlit sucht sonst für jede Sitzung in allen Paketen nach Bausteinen."""
+    found = functools.cache(manifest_scanner.scan_component_manifests)
+    with mock.patch.object(manifest_scanner, "scan_component_manifests", found):
+        yield
 
 
 @pytest.fixture

@@ -33,7 +33,10 @@ MODULE = "examples.versioning_git_dvc"
 # DVC startet langsamer, als es arbeitet: ein Prozess für alle Befehle, je Zeile einer.
 WORKER = """
 import io, json, os, sys
-answers, sys.stdout, sys.stderr = sys.stdout, io.StringIO(), io.StringIO()
+# Was `repro` startet, erbt die Standardausgabe und schriebe sonst zwischen die Antworten.
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
 from dvc.cli import main  # erst hier, denn DVC merkt sich, wohin es schreibt
 
 for line in sys.stdin:
@@ -84,25 +87,15 @@ def md5(path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def history(tmp_path_factory) -> Path:
-    """Ein Projekt mit beiden Versionen, hochgeschoben; Tests arbeiten in Klonen davon."""
-    require_environment("versioning_git_dvc")
-    project = versioned.create(tmp_path_factory.mktemp("history"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONHASHSEED", "0")  # der „andere Rechner“ weiter unten hat 1
-        versioned.release(project, "october", "0.9.0")
-        versioned.release(project, "november", "1.0.0")
-    return project
-
-
-@pytest.fixture(scope="module")
-def dvc(history):
+def dvc(tmp_path_factory):
     """Führt DVC im abgeschotteten Ordner aus; scheitert es, scheitert der Test."""
-    env = {**os.environ, **sealed.environment(history.parent, "november")}
+    require_environment("versioning_git_dvc")
+    env = {**os.environ, **sealed.environment(tmp_path_factory.mktemp("dvc"), "november")}
     with worker([versioned.dvc()[0], "-c", WORKER], 300, env=env) as ask:
 
         def call(folder: Path, *arguments: str) -> str:
             variables = sealed.environment(folder.parent, "november")
+            variables["PYTHONHASHSEED"] = "0"  # der „andere Rechner“ weiter unten hat 1
             code, said, complained = ask([str(folder), variables, arguments])
             assert code == 0, f"{said}{complained}"
             return said
@@ -110,10 +103,35 @@ def dvc(history):
         yield call
 
 
+def quickly(dvc):
+    """Solange das gilt, startet das Modul `project` nur Git neu und nicht jedes Mal auch DVC."""
+    run = versioned.run
+
+    def run_quickly(folder: Path, month: str, *commands: list[str]) -> None:
+        for command in commands:
+            if command[0] == "git":
+                run(folder, month, command)
+            else:
+                dvc(folder, *command[len(versioned.dvc()) :])
+
+    return mock.patch.object(versioned, "run", run_quickly)
+
+
 @pytest.fixture(scope="module")
-def restored(history) -> Path:
+def history(tmp_path_factory, dvc) -> Path:
+    """Ein Projekt mit beiden Versionen, hochgeschoben; Tests arbeiten in Klonen davon."""
+    with quickly(dvc):
+        project = versioned.create(tmp_path_factory.mktemp("history"))
+        versioned.release(project, "october", "0.9.0")
+        versioned.release(project, "november", "1.0.0")
+    return project
+
+
+@pytest.fixture(scope="module")
+def restored(history, dvc) -> Path:
     """Der Klon vom Oktober, mit `dvc pull` gefüllt."""
-    return versioned.restore(history, "0.9.0")
+    with quickly(dvc):
+        return versioned.restore(history, "0.9.0")
 
 
 @pytest.fixture
@@ -290,8 +308,13 @@ def test_metadata_holds_no_time(restored):
     assert metadata["rows"] == {"train": 32_000, "test": 8_000}
 
 
-def test_each_missing_ingredient_is_seen(restored):
-    command = ["python", "-m", f"{MODULE}.ingredients", restored]
+def test_each_missing_ingredient_is_seen(restored, tmp_path):
+    # Ein Zehntel der Bäume: Worauf es ankommt, ändert sich schon mit dem ersten.
+    text = (restored / "params.yaml").read_text("utf-8")
+    assert "max_iter: 300" in text
+    (tmp_path / "params.yaml").write_text(text.replace("max_iter: 300", "max_iter: 30"), "utf-8")
+    shutil.copytree(restored / "data" / "prepared", tmp_path / "data" / "prepared")
+    command = ["python", "-m", f"{MODULE}.ingredients", tmp_path]
     found = json.loads(process.output(command, env={"OMP_WAIT_POLICY": "passive"}))
     same = {name for name, result in found.items() if result["same_bytes"]}
     assert same == {"nothing"}
@@ -342,7 +365,8 @@ def test_installed_hook_checks_out_the_model_as_well(dvc, history):
 
 
 def test_broken_cache_is_silent_until_someone_counts(dvc, history):
-    clone = versioned.restore(history, "1.0.0")
+    with quickly(dvc):
+        clone = versioned.restore(history, "1.0.0")
     table = clone / "data" / "stones.csv"
     right = md5(table)
     cached = clone / ".dvc" / "cache" / "files" / "md5" / right[:2] / right[2:]
