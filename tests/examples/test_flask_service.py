@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
 
+import guard
 import process
 from contract import (
     FLASK,
@@ -274,7 +275,7 @@ def test_running_answer_is_finished_before_the_server_stops(command, slow):
     outcome, seconds = ask_and_stop(command, slow)
     assert outcome == 200
     # Danach beendete der Wächter den Prozess mit Gewalt.
-    assert seconds < process.GRACE_SECONDS
+    assert seconds < guard.GRACE_SECONDS
 
 
 def test_waitress_alone_loses_the_running_answer(slow):
