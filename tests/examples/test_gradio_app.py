@@ -36,10 +36,7 @@ def connect(url: str) -> gradio_client.Client:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
     port, temporary = free_port(), tmp_path_factory.mktemp("temporary")
-    model = shutil.copytree(ARTIFACTS, tmp_path_factory.mktemp("model"), dirs_exist_ok=True)
-    service = serve(port, TMPDIR=str(temporary), PRICE_MODEL_DIR=str(model))
-    # Wer noch einmal laden wollte, fände nichts mehr.
-    shutil.rmtree(model)
+    service = serve(port, TMPDIR=str(temporary))
     yield f"http://127.0.0.1:{port}"
     service.stop()
     assert not list(temporary.iterdir()), "Der Dienst ließ etwas im Ordner für Vorläufiges liegen"
@@ -134,10 +131,20 @@ def test_questions_asked_together_get_their_own_answers(url, price_of):
     assert len(set(chain(*answers))) > 12
 
 
-def test_model_is_loaded_once_for_many_questions(client):
-    for _ in range(5):
-        assert client.predict(EXAMPLE, api_name="/predict")["price_usd"] > 0
-        assert "US-Dollar" in client.predict(**EXAMPLE, api_name="/calculate")[0]
+def test_model_is_loaded_once_for_many_questions(tmp_path):
+    folder = shutil.copytree(ARTIFACTS, tmp_path / "artifacts")
+    port = free_port()
+    service = serve(port, PRICE_MODEL_DIR=str(folder))
+    try:
+        # Wer jetzt noch einmal laden wollte, fände nichts mehr.
+        shutil.rmtree(folder)
+        client = connect(f"http://127.0.0.1:{port}")
+        for _ in range(5):
+            assert client.predict(EXAMPLE, api_name="/predict")["price_usd"] > 0
+            assert "US-Dollar" in client.predict(**EXAMPLE, api_name="/calculate")[0]
+        client.close()
+    finally:
+        service.stop()
 
 
 def test_start_without_model_names_the_remedy(tmp_path):
