@@ -150,6 +150,20 @@ print(len(names))
     assert int(process.output([*command, build.TAG, "-c", code])) > 30
 
 
+def test_image_holds_no_solution(hub):
+    code = r"""
+import json, pathlib
+for path in sorted(pathlib.Path("notebooks").glob("*.ipynb")):
+    cells = json.loads(path.read_text())["cells"]
+    tags = {tag for cell in cells for tag in cell["metadata"].get("tags", ())}
+    print(path.stem, "exercise" in tags, "solution" in tags)
+"""
+    command = ["docker", "run", "--rm", "--network", "none", "--workdir", "/opt/course"]
+    lines = process.output([*command, "--entrypoint", "python", build.TAG, "-c", code])
+    chapters = ("fastapi_service", "flask_service", "joblib_model")
+    assert lines.splitlines() == [f"{chapter} True False" for chapter in chapters]
+
+
 def test_image_holds_every_file_its_chapters_read(hub):
     allowed = (HUB / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     chapters = [process.ROOT / line[1:] for line in allowed if line.endswith(".ipynb")]
@@ -192,6 +206,14 @@ def test_same_port_for_everybody(two):
     assert [said(answer) for answer in answers] == ["'anna'", "'bela'"]
     with socket.socket() as probe:  # und auf dem Rechner selbst ist der Port frei
         assert probe.connect_ex(("127.0.0.1", 8103)) != 0
+
+
+def test_chapter_starts_and_ends_its_services(two):
+    code = "import process\nurl = 'http://127.0.0.1:8109'\n"
+    code += "command = ['python', '-m', 'http.server', '8109', '--bind', '127.0.0.1']\n"
+    code += "process.serve(command, url).stop()"
+    (outputs,) = together(two[0].execute(code))
+    assert outputs == []
 
 
 def test_files_of_others_are_out_of_sight(two):
