@@ -33,12 +33,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         if fault == "leak":
-            kept.append(bytearray(os.urandom(4_000_000)))
+            kept.append(b"." * 10_000_000)
+        if fault == "crash":
+            os._exit(1)
         try:
             body = self.rfile.read(min(max(int(self.headers["Content-Length"]), 0), 400_000))
             question = json.loads(body)
-            if fault == "crash" and question == []:
-                os._exit(1)
             if fault == "wrong" and isinstance(question, dict):
                 return self.answer(200, {"price_usd": 1.0, "model_version": "1"})
             prices = model.predict(parse(question))
@@ -106,8 +106,11 @@ def test_fault_is_found(targets, fault):
 def test_orphan_is_found():
     # Der Wächter tötet, was zur Familie gehört; hier läuft eine Waise ohne ihn.
     variables = os.environ | {soak.MARK: "waise"}
-    command = [sys.executable, "-c", "input()"]
-    with subprocess.Popen(command, env=variables, stdin=subprocess.PIPE) as child:
+    # `input` schreibt zuerst: Kurz nach dem Start nennt Linux die Umgebung noch nicht.
+    command = [sys.executable, "-c", "input('da\\n')"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=variables, **pipes) as child:
+        assert child.stdout.readline().strip() == b"da"
         assert soak.orphans("waise") and not soak.orphans("keine")
         assert soak.orphans("keine", {psutil.Process(child.pid)})
         child.stdin.close()
