@@ -16,7 +16,12 @@ DARK = VIOLATIONS_ONLY | {
     "runOnly": ["color-contrast", "link-in-text-block", "image-alt", "role-img-alt", "svg-img-alt"]
 }
 # Je Lauf baut axe den Baum der Seite neu auf; ein eigener für den Kontrast wäre der zweite.
-MARKED_ONLY = {"rules": [{"id": "color-contrast", "selector": "[data-look]"}]}
+MARKED_ONLY = {
+    "rules": [
+        {"id": "color-contrast", "selector": "[data-look]"},
+        {"id": "link-in-text-block", "selector": "a[href][data-look]"},
+    ]
+}
 # Jede Farbe im Code einmal je Art von Kasten: Was dieselben Klassen trägt, sieht gleich aus, und
 # axe bräuchte für tausende gleiche Wörter den größten Teil der Zeit.
 ONE_OF_EACH_TOKEN = """() => {
@@ -29,28 +34,39 @@ ONE_OF_EACH_TOKEN = """() => {
     else seen.add(style);
   }
 }"""
-# Der Kontrast braucht vom Rest drei Viertel und hängt nur an Farben, Schrift und den Flächen
-# darunter: Von allem Text, der darin gleich ist, genügt einer. Was schwebt, liegt über anderem und
-# kommt immer dran.
-ONE_OF_EACH_LOOK = """() => {
-  const seen = new Set();
-  for (const marked of document.querySelectorAll("[data-look]")) delete marked.dataset.look;
-  for (const node of document.body.querySelectorAll("*")) {
-    const own = [...node.childNodes].filter((child) => child.nodeType === 3);
-    const text = own.map((child) => child.data).join("").trim();
-    // Ein einzelnes Zeichen meldet axe nie, ein Feld misst es auch ohne Text.
-    const measured = text.length > 1 || node.matches("input, select, textarea");
-    if (!measured || !node.checkVisibility({ visibilityProperty: true })) continue;
-    const { color, fontSize, fontWeight, textShadow } = getComputedStyle(node);
-    const look = [color, fontSize, fontWeight, textShadow];
+# Was nur an Farben, Schrift und den Flächen darunter hängt, braucht die halbe Zeit: Von allem Text
+# und allen Links, die darin gleich sind, genügt einer, auch über mehrere Seiten. Was schwebt, liegt
+# über anderem und kommt immer dran.
+NEW_LOOKS = """(known) => {
+  const seen = new Set(known);
+  const font = ({ color, fontSize, fontStyle, fontWeight, textDecoration, textShadow, border }) =>
+    [color, fontSize, fontStyle, fontWeight, textDecoration, textShadow, border];
+  const mark = (node, look) => {
+    let floats = false;
     for (let box = node; box; box = box.parentElement) {
       const { backgroundColor, backgroundImage, filter, opacity, position } = getComputedStyle(box);
-      const floats = ["absolute", "fixed"].includes(position) && seen.size;
-      look.push(backgroundColor, backgroundImage, filter, opacity, position, floats);
+      const paint = [backgroundColor, backgroundImage, filter, opacity].join();
+      if (paint !== "rgba(0, 0, 0, 0),none,none,1") look.push(paint);
+      floats ||= ["absolute", "fixed"].includes(position);
     }
-    if (!seen.has(look.join("|"))) node.dataset.look = "";
-    seen.add(look.join("|"));
+    if (floats || !seen.has(look.join("|"))) node.dataset.look = "";
+    if (!floats) seen.add(look.join("|"));
+  };
+  for (const marked of document.querySelectorAll("[data-look]")) delete marked.dataset.look;
+  for (const node of document.body.querySelectorAll("*")) {
+    if (!node.checkVisibility({ visibilityProperty: true })) continue;
+    const own = [...node.childNodes].filter((child) => child.nodeType === 3);
+    const text = own.map((child) => child.data).join("").trim();
+    const look = font(getComputedStyle(node));
+    // Ein einzelnes Zeichen meldet axe nie, ein Feld misst es auch ohne Text.
+    if (text.length > 1 || node.matches("input, select, textarea")) mark(node, [...look]);
+    if (!node.matches("a[href]")) continue;
+    // Ein Link muss sich vom Text um ihn herum unterscheiden.
+    let block = node.parentElement;
+    while (getComputedStyle(block).display === "inline") block = block.parentElement;
+    mark(node, [...look, ...font(getComputedStyle(block))]);
   }
+  return [...seen];
 }"""
 SCREENSHOTS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -80,12 +96,29 @@ def tab(browser, width):
     context.close()
 
 
+@pytest.fixture
+def transfers(tab) -> list[tuple[str, int]]:
+    """Was das Fenster überträgt: (Adresse, Byte), jedes Mal wie bei einem ersten Besuch."""
+    client = tab.context.new_cdp_session(tab)
+    client.send("Network.enable")
+    client.send("Network.setCacheDisabled", {"cacheDisabled": True})
+    urls, found = {}, []
+    client.on(
+        "Network.requestWillBeSent", lambda e: urls.update({e["requestId"]: e["request"]["url"]})
+    )
+    client.on(
+        "Network.loadingFinished",
+        lambda e: found.append((urls.get(e["requestId"], ""), e["encodedDataLength"])),
+    )
+    return found
+
+
 @pytest.mark.parametrize("part", range(PARTS))
-def test_every_page_is_clean(tab, width, part, addresses, base_url):
+def test_every_page_is_clean_and_light(tab, transfers, width, part, addresses, base_url):
     from axe_playwright_python.sync_playwright import Axe
 
     script = Axe().axe_script
-    problems = []
+    problems, looks = [], {"light": [], "dark": []}
     page_name = ""
 
     def note(text: str) -> None:
@@ -105,6 +138,7 @@ def test_every_page_is_clean(tab, width, part, addresses, base_url):
     tab.on("pageerror", lambda error: note(f"Skriptfehler: {error}"))
     for page_name in addresses[part::PARTS]:
         tab.emulate_media(color_scheme="light")
+        transfers.clear()
         tab.goto(f"{base_url}/{page_name}", wait_until="load")
         if not page_name:
             tab.wait_for_url("**/book/index.html")
@@ -112,6 +146,9 @@ def test_every_page_is_clean(tab, width, part, addresses, base_url):
             tab.wait_for_selector("#search-results li a")
         # Das Theme macht rollende Kästen erst nach dem Laden mit der Tastatur erreichbar.
         tab.wait_for_timeout(50)
+        weight = sum(size for url, size in transfers if not url.endswith(SCREENSHOTS))
+        if not 0 < weight <= LIMITS.get(page_name.partition("?")[0], LIMIT):
+            note(f"{weight / 1024:.0f} KiB schwer")
         if (wide := tab.evaluate("() => document.documentElement.scrollWidth")) > width:
             note(f"{wide} px breit statt {width}")
         tab.evaluate(ONE_OF_EACH_TOKEN)
@@ -121,45 +158,12 @@ def test_every_page_is_clean(tab, width, part, addresses, base_url):
         for scheme, options in (("light", LIGHT), ("dark", DARK)):
             tab.emulate_media(color_scheme=scheme)
             tab.wait_for_selector(f"html[data-theme={scheme}]")
-            tab.evaluate(ONE_OF_EACH_LOOK)
+            looks[scheme] = tab.evaluate(NEW_LOOKS, looks[scheme])
             found = tab.evaluate("options => axe.run(options)", options)
             for violation in found["violations"]:
                 places = "; ".join(node["html"][:120] for node in violation["nodes"][:3])
                 note(f"axe {violation['id']} ({scheme}): {places}")
     assert not problems, "\n".join(problems)
-
-
-def weight(tab, url: str) -> int:
-    """Misst in Byte, was ein erster Besuch ohne Bildschirmfotos überträgt."""
-    client = tab.context.new_cdp_session(tab)
-    client.send("Network.enable")
-    client.send("Network.setCacheDisabled", {"cacheDisabled": True})
-    urls, sizes = {}, {}
-    client.on(
-        "Network.requestWillBeSent", lambda e: urls.update({e["requestId"]: e["request"]["url"]})
-    )
-    client.on(
-        "Network.loadingFinished", lambda e: sizes.update({e["requestId"]: e["encodedDataLength"]})
-    )
-    tab.goto(url, wait_until="load")
-    if "/search.html" in url:  # lädt ihren Text erst danach
-        tab.wait_for_selector("#search-results li a")
-    client.detach()
-    return sum(size for key, size in sizes.items() if not urls.get(key, "").endswith(SCREENSHOTS))
-
-
-def test_every_page_is_light(browser, addresses, base_url):
-    tab = browser.new_page()
-    weights = {address: weight(tab, f"{base_url}/{address}") for address in addresses}
-    tab.close()
-    heaviest = max(weights, key=weights.get)
-    print(f"Schwerste Seite: {heaviest}, {weights[heaviest] / 1024:.0f} KiB")
-    heavy = [
-        f"{name}: {size / 1024:.0f} KiB"
-        for name, size in weights.items()
-        if size > LIMITS.get(name.partition("?")[0], LIMIT)
-    ]
-    assert not heavy, "Zu schwer: " + ", ".join(heavy)
 
 
 # Gesucht wird eine gebeugte Form; auf der Seite steht das Wort auch oder nur in einer anderen.
