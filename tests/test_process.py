@@ -65,8 +65,8 @@ def test_process_that_dies_at_once_shows_its_last_words(port):
 
 def test_process_that_never_gets_ready_is_stopped(port):
     command = ["python", "-c", f"import time; print('warte', {port}); time.sleep(99)"]
-    with pytest.raises(process.ProcessError, match=r"nach 1 s nicht bereit(?s:.)*warte"):
-        process.serve(command, URL.format(port=port), timeout=1)
+    with pytest.raises(process.ProcessError, match=r"nach 3 s nicht bereit(?s:.)*warte"):
+        process.serve(command, URL.format(port=port), timeout=3)
     assert not [p for p in psutil.process_iter(["cmdline"]) if f"'warte', {port}" in str(p.info)]
 
 
@@ -298,7 +298,7 @@ def test_configured_proxy_keeps_nobody_from_a_local_service(port, given, kept):
     # Ein eigener Prozess: process.py ändert die Umgebung beim Import, und hier ist es importiert.
     code = (
         "import sys, urllib.request; sys.path.insert(0, 'notebooks'); import process;"
-        f"process.serve({[*FILES, port]!r}, {URL.format(port=port)!r}, timeout=5).stop();"
+        f"process.serve({[*FILES, port]!r}, {URL.format(port=port)!r}).stop();"
         "print(urllib.request.getproxies()['no'])"
     )
     dead = dict.fromkeys(("http_proxy", "HTTP_PROXY"), "http://127.0.0.1:9")
