@@ -39,8 +39,8 @@ ONE_OF_EACH_TOKEN = """() => {
 # über anderem und kommt immer dran.
 NEW_LOOKS = """(known) => {
   const seen = new Set(known);
-  const font = ({ color, fontSize, fontStyle, fontWeight, textDecoration, textShadow, border }) =>
-    [color, fontSize, fontStyle, fontWeight, textDecoration, textShadow, border];
+  const names = ["color", "fontSize", "fontStyle", "fontWeight", "textDecoration", "textShadow"];
+  const font = (style) => [...names, "borderBottom"].map((name) => style[name]);
   const mark = (node, look) => {
     let floats = false;
     for (let box = node; box; box = box.parentElement) {
