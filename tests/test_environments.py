@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -492,3 +493,27 @@ def test_half_an_environment_does_not_stay(tmp_path, monkeypatch, interruption):
     with pytest.raises(interruption):
         setup.install_chapter(SLUG)
     assert not (tmp_path / "environments" / SLUG).exists()
+
+
+def test_kernel_of_a_chapter_leaves_no_folder_behind(tmp_path, monkeypatch):
+    def fill(environment: Path, *_: object) -> None:
+        # Statt zu installieren: Das neue Python findet die Pakete von diesem.
+        code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        found = subprocess.run(
+            [environment / setup.SCRIPTS / "python", "-c", code], capture_output=True, text=True
+        )
+        line = sysconfig.get_path("purelib")
+        Path(found.stdout.strip(), "here.pth").write_text(line, encoding="utf-8")
+
+    setup = load(ROOT / "tools" / "setup.py")
+    (tmp_path / "temporary").mkdir()
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(setup, "uv_version", lambda: setup.UV.partition("==")[2])
+    monkeypatch.setattr(setup, "ENVIRONMENTS", tmp_path / "environments")
+    monkeypatch.setattr(setup, "fill", fill)
+    setup.install_chapter(SLUG)
+    kernels = tmp_path / "environments" / "share" / "jupyter" / "kernels"
+    assert [path.name for path in kernels.iterdir()] == [SLUG]
+    assert not list((tmp_path / "temporary").iterdir())

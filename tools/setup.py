@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from pathlib import Path
@@ -140,7 +141,10 @@ def install_chapter(slug: str) -> None:
     if subprocess.run([python, "-c", "import ipykernel"], capture_output=True).returncode == 0:
         # Alle Kernel an einer Stelle; JUPYTER_PATH zeigt im Makefile dorthin.
         command = [python, "-m", "ipykernel", "install", "--prefix", ENVIRONMENTS, "--name", slug]
-        subprocess.run([*command, "--display-name", slug], check=True, capture_output=True)
+        command += ["--display-name", slug]
+        with tempfile.TemporaryDirectory() as folder:  # `ipykernel` räumt seinen nur halb auf
+            own = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), folder)
+            subprocess.run(command, check=True, capture_output=True, env=own)
 
 
 def main() -> None:
