@@ -67,7 +67,7 @@ class Call:
 
 
 def read(request: Request) -> Call:
-    """Liest, was ein SDK will; ohne Signatur `Refusal` mit 403."""
+    """Liest, was ein SDK will; ohne Signatur `Refusal` mit 403, ohne JSON mit 400."""
     scope = SCOPE.match(request.headers.get("authorization", ""))
     if scope is None:
         raise refusal("no_signature")
@@ -75,7 +75,7 @@ def read(request: Request) -> Call:
     target = request.headers.get("x-amz-target", "")
     operation = re.fullmatch(r"/service/\w+/operation/(\w+)", request.path)
     if target:
-        action, content = target.rpartition(".")[2], json.loads(request.body or b"{}")
+        action, content = target.rpartition(".")[2], request.json() if request.body else {}
     elif operation:
         action = operation[1]
     elif service == "s3":

@@ -499,14 +499,15 @@ def forward(request: Request, port: int, variant: str) -> Response:
 
 def aws_error(service: str, refused: Refusal) -> Response:
     """Die Absage in der Form des Dienstes: XML bei S3, IAM und STS, sonst JSON."""
+    code = refused.code or "ValidationException"  # ein Feld fehlt oder ist kein JSON
     if service in XML:
-        inner = f"<Code>{refused.code}</Code><Message>{escape(refused.message)}</Message>"
+        inner = f"<Code>{code}</Code><Message>{escape(refused.message)}</Message>"
         body = f"<Error>{inner}</Error>"
         if service != "s3":
             body = f"<ErrorResponse><Error><Type>Sender</Type>{inner}</Error></ErrorResponse>"
         return Response(body.encode(), refused.status, media_type="text/xml")
-    content = {"__type": refused.code, "message": refused.message, "Message": refused.message}
-    return Response(content, refused.status, {"x-amzn-ErrorType": refused.code}, JSON)
+    content = {"__type": code, "message": refused.message, "Message": refused.message}
+    return Response(content, refused.status, {"x-amzn-ErrorType": code}, JSON)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import tarfile
 import time
 
+import httpx
 import psutil
 import pytest
 
@@ -139,6 +140,20 @@ def test_unknown_call_is_refused_by_name(aws, service, operation, arguments, nam
     error = refused(aws, service, operation, **arguments)
     assert error.status == 501
     assert error.message == f"Nicht nachgebildet: {name}"
+
+
+@pytest.mark.parametrize(
+    "body", ["kein JSON", "[1]", "[" * 100_000, "\ud800".encode(errors="surrogatepass")]
+)
+def test_call_without_an_object_is_the_fault_of_the_caller(aws, body):
+    scope = "Credential=wer/20261129/eu-central-1/sagemaker/aws4_request"
+    headers = {
+        "Authorization": f"AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0",
+        "X-Amz-Target": "SageMaker.ListModels",
+    }
+    answer = httpx.post(aws.url, headers=headers, content=body)
+    assert (answer.status_code, answer.json()["__type"]) == (400, "ValidationException")
+    assert "JSON" in answer.json()["message"]
 
 
 def test_answer_names_the_variant(aws, account, client):
