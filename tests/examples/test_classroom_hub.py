@@ -1,6 +1,7 @@
 """Der Klassenserver: Personen stören einander nicht, und danach bleibt nichts übrig."""
 
 import asyncio
+import contextlib
 import importlib
 import json
 import os
@@ -269,9 +270,13 @@ def test_hungry_kernel_dies_and_the_other_goes_on(two):
     reason, outputs = together(eat(), bela.execute("import time; time.sleep(3); 6 * 7"))
     assert reason == "Der Kernel starb: mehr Speicher verlangt als erlaubt?"
     assert said(outputs) == "42"
-    # Der Container lebt noch, und derselbe Kernel ist neu gestartet wieder da.
-    (outputs,) = together(anna.execute("6 * 7"))
-    assert said(outputs) == "42"
+    # Der Container lebt noch, und derselbe Kernel ist neu gestartet wieder da. Was er sagt, bevor
+    # ihn wieder jemand hört, geht verloren: Gefragt wird, bis eine Antwort ankommt.
+    for _ in range(10):
+        with contextlib.suppress(TimeoutError):
+            (outputs,) = together(asyncio.wait_for(anna.execute("6 * 8"), 6))
+            break
+    assert said(outputs) == "48"
 
 
 def test_nothing_is_left_but_the_files(two):
