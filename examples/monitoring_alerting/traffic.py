@@ -7,6 +7,7 @@ Je Frage eine neue Verbindung, damit alle Worker etwas abbekommen.
 import argparse
 import json
 import sys
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -40,9 +41,15 @@ def main() -> int:
     parser.add_argument(
         "--reject-every", type=int, default=0, help="jede zweite bei 2 ist ungültig"
     )
+    parser.add_argument(
+        "--pause", type=float, default=0, help="Sekunden, die ein Client nach jeder Antwort wartet"
+    )
     options = parser.parse_args()
     if options.requests < 1:
         print("Es braucht mindestens eine Frage.", file=sys.stderr)
+        return 1
+    if not 0 <= options.pause <= 60:
+        print("Die Pause dauert 0 bis 60 Sekunden.", file=sys.stderr)
         return 1
     questions = mixture(options.requests, options.crash_every, options.reject_every)
 
@@ -51,6 +58,8 @@ def main() -> int:
             return str(client.post("/predict", json=stone).status_code)
         except httpx.HTTPError as error:
             return type(error).__name__
+        finally:
+            time.sleep(options.pause)
 
     fresh = httpx.Limits(max_keepalive_connections=0)
     with (

@@ -26,7 +26,7 @@ from starlette.testclient import TestClient
 import process
 from contract import free_port
 from examples.fastapi_service.metered import REQUESTS, Metered
-from examples.monitoring_alerting import batch, rules, run, serve, watch, webhook
+from examples.monitoring_alerting import batch, rules, run, serve, traffic, watch, webhook
 from examples.price_model.predict import load_metadata
 from needs import tool
 
@@ -161,7 +161,10 @@ def test_workers_count_together_crashes_included(stack):
 
 
 def test_a_crash_pages_someone_and_the_page_ends(stack):
-    call("traffic", stack.url["service"], "--requests", 200, "--crash-every", 2)
+    # Auf einem vollen Rechner fallen Abrufe aus; ein Ausfall von einer Sekunde bliebe unbemerkt.
+    before = time.monotonic()
+    call("traffic", stack.url["service"], "--requests", 200, "--crash-every", 2, "--pause", 0.3)
+    assert time.monotonic() - before > 200 / traffic.CLIENTS * 0.3
     fired = stack.message("PriceErrorBudgetFast")
     assert fired["receiver"] == "page"
     assert fired["labels"]["owner"] == "pricing"
@@ -395,6 +398,8 @@ def test_webhook_writes_only_what_is_complete(tmp_path):
         ("run", "prometheus", "--rules", "gibt-es-nicht.yml"),
         ("run", "prometheus", "--target", "ohne-gleichheitszeichen"),
         ("serve", "--workers", 0),
+        ("traffic", "http://127.0.0.1:9", "--requests", 0),
+        ("traffic", "http://127.0.0.1:9", "--pause", "inf"),
         ("watch", "--timeout", 0.5, "message", "gibt-es-nicht.jsonl", "PriceDrift"),
         ("watch", "message", "gibt-es-nicht.jsonl", "PriceDrift", "--label", "ohne"),
         ("watch", "--timeout", 0.5, "query", "http://127.0.0.1:9", "up"),
