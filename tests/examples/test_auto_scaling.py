@@ -1,6 +1,7 @@
 """Auto-Scaling: die Formel, ein echter HPA, und Ray Serve, von dem kein Prozess bleibt."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -203,6 +204,18 @@ def test_price_of_computing_time():
     # Ein Kern zu 0,04 $ je Stunde, ganz ausgelastet: eine Stunde Rechenzeit kostet 0,04 $.
     assert cost.dollars(3600, 0.04, 1) == pytest.approx(0.04)
     assert cost.dollars(3600, 0.04, 0.5) == pytest.approx(0.08)
+
+
+def test_cost_waits_until_the_other_pod_is_gone(monkeypatch):
+    answers = iter([5.0, 1.0] * 10 + [1.0] * 20)
+    monkeypatch.setattr(cost, "cpu_seconds", lambda _: next(answers))
+    cost.wait_for_one_pod("http://x")
+    assert next(answers, None) is None
+    both = itertools.cycle([5.0, 1.0])
+    monkeypatch.setattr(cost, "cpu_seconds", lambda _: next(both))
+    monkeypatch.setattr(cost, "PATIENCE_SECONDS", 0)
+    with pytest.raises(SystemExit, match="Ein anderer Pod"):
+        cost.wait_for_one_pod("http://x")
 
 
 @pytest.mark.parametrize("options", [["--price", "0"], ["--price", "1", "--utilization", "1.5"]])
