@@ -271,10 +271,13 @@ def test_a_changed_rule_fails_its_unit_test(old, new, tmp_path):
         for test in TESTS["tests"]
         if names & {case["alertname"] for case in test["alert_rule_test"]}
     ]
-    (tmp_path / "rules.yml").write_text(changed)
     (tmp_path / "rules_test.yml").write_text(yaml.safe_dump(TESTS | {"tests": tests}))
+    command = ["promtool", "test", "rules", str(tmp_path / "rules_test.yml")]
+    (tmp_path / "rules.yml").write_text(RULES)
+    process.output(command)  # unverändert sind sie grün
+    (tmp_path / "rules.yml").write_text(changed)
     with pytest.raises(process.ProcessError, match="FAILED"):
-        process.output(["promtool", "test", "rules", str(tmp_path / "rules_test.yml")])
+        process.output(command)
 
 
 def test_rules_say_who_and_what_to_do():
